@@ -1,0 +1,75 @@
+// swift-tools-version: 6.0
+import PackageDescription
+
+/// Layout: see "Structure" in README.md. Imports point one way, from the tools down to the C shims.
+let package = Package(
+    name: "cola",
+    products: [
+        .library(name: "Tensors", targets: ["Tensors"]),
+        .library(name: "LinearAlgebra", targets: ["LinearAlgebra"]),
+        .library(name: "Checkpoints", targets: ["Checkpoints"]),
+        .library(name: "Tokenizers", targets: ["Tokenizers"]),
+        .library(name: "Transformer", targets: ["Transformer"]),
+        .library(name: "Spectra", targets: ["Spectra"]),
+        .executable(name: "cola-analyze", targets: ["cola-analyze"]),
+        .executable(name: "cola-convert", targets: ["cola-convert"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")
+    ],
+    targets: [
+        // System libraries, each behind a thin header.
+        .systemLibrary(name: "CHDF5", pkgConfig: "hdf5", providers: [.apt(["libhdf5-dev"])]),
+        .systemLibrary(
+            name: "CLAPACK", pkgConfig: "lapacke", providers: [.apt(["liblapacke-dev", "libopenblas-dev"])]),
+        .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+
+        // C and C++ shims, and the element-wise loops.
+        .target(name: "COneDNN", linkerSettings: [.linkedLibrary("dnnl")]),
+        .target(name: "CSentencePiece", linkerSettings: [.linkedLibrary("sentencepiece")]),
+        .target(name: "CSignals"),
+        .target(name: "CKernels", linkerSettings: [.linkedLibrary("gomp"), .linkedLibrary("m")]),
+
+        // Libraries.
+        .target(name: "Tensors", dependencies: ["CKernels"]),
+        .target(name: "LinearAlgebra", dependencies: ["Tensors", "CKernels", "CLAPACK", "COneDNN"]),
+        .target(name: "Checkpoints", dependencies: ["Tensors", "CKernels", "CHDF5", "CSignals"]),
+        .target(name: "Tokenizers", dependencies: ["Checkpoints", "CSentencePiece"]),
+        .target(name: "Transformer", dependencies: ["LinearAlgebra", "Checkpoints"]),
+        .target(name: "Spectra", dependencies: ["LinearAlgebra", "Transformer"]),
+        .target(
+            name: "CommandSupport",
+            dependencies: [
+                "Checkpoints", "Tokenizers", "Transformer", "LinearAlgebra", "CCrypto", "CSignals",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ]),
+
+        // Tools.
+        .executableTarget(
+            name: "cola-analyze",
+            dependencies: [
+                "CommandSupport", "Spectra", "Transformer", "Tokenizers", "Checkpoints",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ]),
+        .executableTarget(
+            name: "cola-convert",
+            dependencies: [
+                "CommandSupport", "Transformer", "Tokenizers", "Checkpoints",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ]),
+
+        // Tests.
+        .testTarget(name: "TensorsTests", dependencies: ["Tensors"]),
+        .testTarget(name: "LinearAlgebraTests", dependencies: ["LinearAlgebra"]),
+        .testTarget(name: "CheckpointsTests", dependencies: ["Checkpoints"], resources: [.copy("Fixtures")]),
+        .testTarget(name: "TokenizersTests", dependencies: ["Tokenizers"], resources: [.copy("Fixtures")]),
+        .testTarget(
+            name: "TransformerTests", dependencies: ["Transformer"], resources: [.copy("Fixtures")]),
+        .testTarget(name: "SpectraTests", dependencies: ["Spectra"]),
+        .testTarget(
+            name: "ToolTests",
+            dependencies: ["CommandSupport", "Checkpoints", "Tokenizers", "cola-analyze", "cola-convert"],
+            resources: [.copy("Fixtures")]),
+    ],
+    cxxLanguageStandard: .cxx17
+)

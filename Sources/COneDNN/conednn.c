@@ -1,0 +1,143 @@
+#include "conednn.h"
+
+#include <dnnl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+int conednn_version(void) {
+    const dnnl_version_t *version = dnnl_version();
+    return version->major * 10000 + version->minor * 100 + version->patch;
+}
+
+int conednn_sgemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, float alpha, const float *a,
+                  int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc) {
+    return dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+}
+
+// MARK: bfloat16
+
+/// What determines a primitive: the shape, the strides and the orientation of the operands.
+typedef struct {
+    int64_t m, n, k, lda, ldb, ldc;
+    int64_t transposes;
+} shape_key;
+
+typedef struct plan {
+    shape_key key;
+    dnnl_primitive_t primitive;
+    dnnl_memory_t a, b, c;
+    struct plan *next;
+} plan;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static dnnl_engine_t engine;
+static dnnl_stream_t stream;
+static plan *plans;
+
+static dnnl_status_t start(void) {
+    if (stream) return dnnl_success;
+    dnnl_status_t status = engine ? dnnl_success : dnnl_engine_create(&engine, dnnl_cpu, 0);
+    if (status == dnnl_success) status = dnnl_stream_create(&stream, engine, dnnl_stream_default_flags);
+    return status;
+}
+
+#if DNNL_VERSION_MAJOR >= 3
+typedef dnnl_memory_desc_t owned_desc;
+#define DESC(d) (d)
+static dnnl_status_t describe(owned_desc *desc, dnnl_dims_t dims, dnnl_data_type_t type, dnnl_dims_t strides) {
+    return dnnl_memory_desc_create_with_strides(desc, 2, dims, type, strides);
+}
+static void release(owned_desc *desc) {
+    if (*desc) dnnl_memory_desc_destroy(*desc);
+}
+static dnnl_status_t primitive_desc(dnnl_primitive_desc_t *out, owned_desc *a, owned_desc *b, owned_desc *c) {
+    return dnnl_matmul_primitive_desc_create(out, engine, *a, *b, NULL, *c, NULL);
+}
+#else
+typedef dnnl_memory_desc_t owned_desc;
+#define DESC(d) (&(d))
+static dnnl_status_t describe(owned_desc *desc, dnnl_dims_t dims, dnnl_data_type_t type, dnnl_dims_t strides) {
+    return dnnl_memory_desc_init_by_strides(desc, 2, dims, type, strides);
+}
+static void release(owned_desc *desc) { (void)desc; }
+static dnnl_status_t primitive_desc(dnnl_primitive_desc_t *out, owned_desc *a, owned_desc *b, owned_desc *c) {
+    dnnl_matmul_desc_t operation;
+    dnnl_status_t status = dnnl_matmul_desc_init(&operation, a, b, NULL, c);
+    return status == dnnl_success ? dnnl_primitive_desc_create(out, &operation, NULL, engine, NULL) : status;
+}
+#endif
+
+static void discard(plan *p) {
+    if (p->primitive) dnnl_primitive_destroy(p->primitive);
+    if (p->a) dnnl_memory_destroy(p->a);
+    if (p->b) dnnl_memory_destroy(p->b);
+    if (p->c) dnnl_memory_destroy(p->c);
+    free(p);
+}
+
+static dnnl_status_t build(plan *p) {
+    const shape_key *key = &p->key;
+    dnnl_dims_t dims_a = {key->m, key->k}, dims_b = {key->k, key->n}, dims_c = {key->m, key->n};
+    dnnl_dims_t strides_a = {key->transposes & 1 ? 1 : key->lda, key->transposes & 1 ? key->lda : 1};
+    dnnl_dims_t strides_b = {key->transposes & 2 ? 1 : key->ldb, key->transposes & 2 ? key->ldb : 1};
+    dnnl_dims_t strides_c = {key->ldc, 1};
+    owned_desc a, b, c;
+    memset(&a, 0, sizeof a);
+    memset(&b, 0, sizeof b);
+    memset(&c, 0, sizeof c);
+    dnnl_primitive_desc_t desc = NULL;
+    dnnl_status_t status = describe(&a, dims_a, dnnl_bf16, strides_a);
+    if (status == dnnl_success) status = describe(&b, dims_b, dnnl_bf16, strides_b);
+    if (status == dnnl_success) status = describe(&c, dims_c, dnnl_f32, strides_c);
+    if (status == dnnl_success) status = primitive_desc(&desc, &a, &b, &c);
+    if (status == dnnl_success) status = dnnl_primitive_create(&p->primitive, desc);
+    if (status == dnnl_success) status = dnnl_memory_create(&p->a, DESC(a), engine, DNNL_MEMORY_NONE);
+    if (status == dnnl_success) status = dnnl_memory_create(&p->b, DESC(b), engine, DNNL_MEMORY_NONE);
+    if (status == dnnl_success) status = dnnl_memory_create(&p->c, DESC(c), engine, DNNL_MEMORY_NONE);
+    if (desc) dnnl_primitive_desc_destroy(desc);
+    release(&a);
+    release(&b);
+    release(&c);
+    return status;
+}
+
+static dnnl_status_t find(const shape_key *key, plan **found) {
+    for (plan *p = plans; p; p = p->next) {
+        if (memcmp(&p->key, key, sizeof *key) == 0) {
+            *found = p;
+            return dnnl_success;
+        }
+    }
+    plan *p = calloc(1, sizeof *p);
+    if (!p) return dnnl_out_of_memory;
+    p->key = *key;
+    dnnl_status_t status = build(p);
+    if (status != dnnl_success) {
+        discard(p);
+        return status;
+    }
+    p->next = plans;
+    plans = p;
+    *found = p;
+    return dnnl_success;
+}
+
+int conednn_bf16_gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const uint16_t *a,
+                      int64_t lda, const uint16_t *b, int64_t ldb, float *c, int64_t ldc) {
+    shape_key key = {m, n, k, lda, ldb, ldc, (transpose_a ? 1 : 0) | (transpose_b ? 2 : 0)};
+    plan *p = NULL;
+    pthread_mutex_lock(&lock);
+    dnnl_status_t status = start();
+    if (status == dnnl_success) status = find(&key, &p);
+    if (status == dnnl_success) status = dnnl_memory_set_data_handle(p->a, (void *)a);
+    if (status == dnnl_success) status = dnnl_memory_set_data_handle(p->b, (void *)b);
+    if (status == dnnl_success) status = dnnl_memory_set_data_handle(p->c, c);
+    if (status == dnnl_success) {
+        dnnl_exec_arg_t arguments[3] = {{DNNL_ARG_SRC, p->a}, {DNNL_ARG_WEIGHTS, p->b}, {DNNL_ARG_DST, p->c}};
+        status = dnnl_primitive_execute(p->primitive, stream, 3, arguments);
+        if (status == dnnl_success) status = dnnl_stream_wait(stream);
+    }
+    pthread_mutex_unlock(&lock);
+    return status;
+}

@@ -1,0 +1,78 @@
+import Tensors
+
+/// How a tensor's elements are stored in a file. Reading always yields single precision.
+public enum ElementType: String, Sendable, CaseIterable, Codable {
+    case f64, f32, f16, bf16
+
+    public var bytes: Int {
+        switch self {
+        case .f64: 8
+        case .f32: 4
+        case .f16, .bf16: 2
+        }
+    }
+}
+
+/// A tensor as a file's directory describes it.
+public struct TensorInfo: Sendable, Equatable {
+    /// Hugging Face name, for example `model.layers.0.self_attn.q_proj.weight`.
+    public let name: String
+    /// Extents, slowest first; a linear weight is `[out, in]`, a low-rank factor `[in, rank]` or `[rank, out]`.
+    public let shape: [Int]
+    /// The stored type as the file's format calls it: `f32`, `bf16`, `Q4_1`, …
+    public let storedType: String
+    /// Bytes that the tensor takes in the file.
+    public let storedBytes: Int
+
+    public init(name: String, shape: [Int], storedType: String, storedBytes: Int) {
+        self.name = name
+        self.shape = shape
+        self.storedType = storedType
+        self.storedBytes = storedBytes
+    }
+
+    public var count: Int { shape.reduce(1, *) }
+}
+
+/// The text ↔ token mapping that travels with the weights.
+public enum TokenizerBlob: Sendable, Equatable {
+    /// The text of a Hugging Face `tokenizer.json`, as UTF-8 bytes.
+    case tokenizerJSON([UInt8])
+    /// A serialised sentencepiece model.
+    case sentencepiece([UInt8])
+}
+
+/// A file of named tensors under canonical (Hugging Face) names. Each file format has one implementation; whoever
+/// computes with the weights sees only this.
+///
+/// Sources are lazy – opening reads the directory, not the weights – and strict: a read that does not find the whole
+/// tensor throws. They are used from one thread.
+public protocol TensorSource: AnyObject {
+    var path: String { get }
+    /// The format in words, for people: "cola checkpoint", "GGUF v3", "safetensors, 2 shards", …
+    var formatName: String { get }
+    /// The text of config.json (Hugging Face keys), if the file carries one.
+    var configuration: String? { get }
+    /// JSON text that says where the file came from, if it carries one.
+    var provenance: String? { get }
+    /// All tensors, in an order that is the same each time.
+    var tensors: [TensorInfo] { get }
+    func tokenizer() throws -> TokenizerBlob?
+    /// Reads the given rows (first extent; `nil`: all) of a tensor as single precision, row-major, into `destination`,
+    /// which holds exactly as many elements. Throws `CheckpointError` if there is no such tensor or it is cut short.
+    func read(_ name: String, rows: Range<Int>?, into destination: UnsafeMutableBufferPointer<Float>) throws
+}
+
+extension TensorSource {
+    public func info(_ name: String) -> TensorInfo? { tensors.first { $0.name == name } }
+
+    /// Reads a whole tensor of any shape.
+    public func read(_ name: String) throws -> Matrix {
+        guard let info = info(name) else {
+            throw CheckpointError.tensors(path: path, problems: ["\(name): missing"])
+        }
+        let tensor = Matrix(uninitialized: info.shape)
+        try read(name, rows: nil, into: tensor.buffer)
+        return tensor
+    }
+}
