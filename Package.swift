@@ -36,7 +36,7 @@ let package = Package(
         .target(name: "Checkpoints", dependencies: ["Tensors", "CKernels", "CHDF5", "CSignals"]),
         .target(name: "Tokenizers", dependencies: ["Checkpoints", "CSentencePiece"]),
         .target(name: "Transformer", dependencies: ["LinearAlgebra", "Checkpoints"]),
-        .target(name: "Spectra", dependencies: ["LinearAlgebra", "Transformer"]),
+        .target(name: "Spectra", dependencies: ["LinearAlgebra", "Transformer", "Checkpoints"]),
         .target(
             name: "CommandSupport",
             dependencies: [

@@ -8,6 +8,7 @@ extern void GOMP_parallel(void (*function)(void *), void *data, unsigned threads
 extern int omp_get_max_threads(void);
 extern void omp_set_num_threads(int);
 extern int omp_in_parallel(void);
+extern int omp_get_thread_num(void);
 
 typedef struct {
     size_t count;
@@ -37,3 +38,4 @@ void ck_parallel_for(size_t count, void (*body)(void *, size_t), void *context) 
 
 int ck_thread_count(void) { return omp_get_max_threads(); }
 void ck_set_thread_count(int count) { omp_set_num_threads(count); }
+int ck_thread_index(void) { return omp_get_thread_num(); }

@@ -30,16 +30,20 @@ typedef struct plan {
     struct plan *next;
 } plan;
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+// Each thread has its own primitives: their memory objects point at the operands of one call.
+static pthread_once_t once = PTHREAD_ONCE_INIT;
 static dnnl_engine_t engine;
-static dnnl_stream_t stream;
-static plan *plans;
+static _Thread_local dnnl_stream_t stream;
+static _Thread_local plan *plans;
+
+static void create_engine(void) {
+    if (dnnl_engine_create(&engine, dnnl_cpu, 0) != dnnl_success) engine = NULL;
+}
 
 static dnnl_status_t start(void) {
-    if (stream) return dnnl_success;
-    dnnl_status_t status = engine ? dnnl_success : dnnl_engine_create(&engine, dnnl_cpu, 0);
-    if (status == dnnl_success) status = dnnl_stream_create(&stream, engine, dnnl_stream_default_flags);
-    return status;
+    pthread_once(&once, create_engine);
+    if (!engine) return dnnl_runtime_error;
+    return stream ? dnnl_success : dnnl_stream_create(&stream, engine, dnnl_stream_default_flags);
 }
 
 #if DNNL_VERSION_MAJOR >= 3
@@ -127,7 +131,6 @@ int conednn_bf16_gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, 
                       int64_t lda, const uint16_t *b, int64_t ldb, float *c, int64_t ldc) {
     shape_key key = {m, n, k, lda, ldb, ldc, (transpose_a ? 1 : 0) | (transpose_b ? 2 : 0)};
     plan *p = NULL;
-    pthread_mutex_lock(&lock);
     dnnl_status_t status = start();
     if (status == dnnl_success) status = find(&key, &p);
     if (status == dnnl_success) status = dnnl_memory_set_data_handle(p->a, (void *)a);
@@ -138,6 +141,5 @@ int conednn_bf16_gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, 
         status = dnnl_primitive_execute(p->primitive, stream, 3, arguments);
         if (status == dnnl_success) status = dnnl_stream_wait(stream);
     }
-    pthread_mutex_unlock(&lock);
     return status;
 }

@@ -5,6 +5,9 @@ public enum ThreadPool {
     /// Threads in use; OMP_NUM_THREADS sets it from outside.
     public static var threads: Int { Int(ck_thread_count()) }
 
+    /// Which thread is calling, in `0..<threads`: selects scratch memory inside `forEach`.
+    public static var currentThread: Int { Int(ck_thread_index()) }
+
     /// Calls `body` for every index in `0..<count`, in no defined order, and returns when all have returned.
     ///
     /// `body` runs on several threads at once: it writes only where no other index writes. A call inside `body` runs

@@ -8,6 +8,9 @@
 /// Called inside a parallel region it runs on the calling thread.
 void ck_parallel_for(size_t count, void (*body)(void *context, size_t index), void *context);
 
+/// Which of the threads of `ck_parallel_for` is calling, from 0; 0 outside.
+int ck_thread_index(void);
+
 /// The number of threads that `ck_parallel_for` uses (OMP_NUM_THREADS, or the processors this process may run on).
 int ck_thread_count(void);
 

@@ -1,0 +1,73 @@
+#include "ck_moments.h"
+
+#include <string.h>
+
+#include "clones.h"
+
+CLONES void ck_moments_pack(const float *restrict x, size_t rows, size_t stride, size_t count, double *restrict packed,
+                            double *restrict sums) {
+    if (count == ck_panel) {
+        for (size_t r = 0; r < rows; r++) {
+            for (size_t c = 0; c < ck_panel; c++) {
+                double value = x[r * stride + c];
+                packed[r * ck_panel + c] = value;
+                sums[c] += value;
+            }
+        }
+        return;
+    }
+    memset(packed, 0, rows * ck_panel * sizeof *packed);
+    for (size_t r = 0; r < rows; r++) {
+        for (size_t c = 0; c < count; c++) {
+            double value = x[r * stride + c];
+            packed[r * ck_panel + c] = value;
+            sums[c] += value;
+        }
+    }
+}
+
+/// Defines a kernel that keeps `height` rows × ck_panel columns of the block in registers while it runs down the panels.
+/// `width` doubles make a vector; height · ck_panel / width accumulators must fit the register file.
+#define KERNEL(name, attributes, width, height)                                                                \
+    attributes static void name(const double *restrict a, const double *restrict b, size_t rows,               \
+                                double *restrict block) {                                                      \
+        typedef double vector __attribute__((vector_size(width * 8), aligned(8)));                             \
+        enum { vectors = ck_panel / width };                                                                   \
+        for (size_t top = 0; top < ck_panel; top += height) {                                                  \
+            vector sum[height][vectors];                                                                       \
+            for (int i = 0; i < height; i++)                                                                   \
+                for (int j = 0; j < vectors; j++) sum[i][j] = (vector){0};                                     \
+            for (size_t r = 0; r < rows; r++) {                                                                \
+                const double *left = a + r * ck_panel + top;                                                   \
+                const vector *right = (const vector *)(b + r * ck_panel);                                      \
+                for (int i = 0; i < height; i++)                                                               \
+                    for (int j = 0; j < vectors; j++) sum[i][j] += left[i] * right[j];                         \
+            }                                                                                                  \
+            for (int i = 0; i < height; i++) {                                                                 \
+                vector *out = (vector *)(block + (top + (size_t)i) * ck_panel);                                \
+                for (int j = 0; j < vectors; j++) out[j] += sum[i][j];                                         \
+            }                                                                                                  \
+        }                                                                                                      \
+    }
+
+#if defined(__x86_64__)
+KERNEL(update_avx512, __attribute__((target("avx512f,fma"), min_vector_width(512))), 8, 8)
+KERNEL(update_avx2, __attribute__((target("avx2,fma"))), 4, 2)
+#endif
+KERNEL(update_baseline, , 2, 1)
+
+void ck_moments_update(const double *a, const double *b, size_t rows, double *block) {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f")) return update_avx512(a, b, rows, block);
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return update_avx2(a, b, rows, block);
+#endif
+    update_baseline(a, b, rows, block);
+}
+
+const char *ck_moments_kernel(void) {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f")) return "avx512";
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return "avx2";
+#endif
+    return "baseline";
+}

@@ -1,0 +1,123 @@
+import CLAPACK
+import Tensors
+
+/// A matrix in double precision, `[rows, columns]`, row-major.
+public typealias DoubleMatrix = Tensor<Double>
+
+/// A LAPACK driver that did not converge or was given something that is not finite.
+public struct LinearAlgebraError: Error, Equatable, Sendable, CustomStringConvertible {
+    /// What was computed, of which matrix.
+    public let operation: String
+    public let reason: String
+
+    public var description: String { "\(operation): \(reason)" }
+}
+
+/// Double-precision factorisations by OpenBLAS and LAPACK, each on the calling thread: callers run many side by side on
+/// the one thread pool, which OpenBLAS' own threads would only disturb.
+public enum Factorization {
+    /// Eigenvalues, descending, of the symmetric `[n, n]` matrix, whose upper triangle is read and destroyed.
+    ///
+    /// Backward stable: each is within a small multiple of ε · ‖matrix‖ of the exact one.
+    public static func eigenvalues(ofSymmetric matrix: DoubleMatrix) throws(LinearAlgebraError) -> [Double] {
+        let n = matrix.rows
+        precondition(matrix.columns == n, "[\(n), \(matrix.columns)] is not square")
+        guard n > 0 else { return [] }
+        OpenBLAS.useOneThread()
+        var values = [Double](repeating: 0, count: n)
+        // The upper triangle by rows is the lower one by columns.
+        let status = LAPACKE_dsyevd(LAPACK_COL_MAJOR, 0x4E, 0x4C, Int32(n), matrix.pointer, Int32(n), &values)
+        guard status == 0 else {
+            throw LinearAlgebraError(
+                operation: "eigenvalues of a symmetric [\(n), \(n)] matrix", reason: reason(status, "did not converge"))
+        }
+        return values.reversed()
+    }
+
+    /// Singular values, descending, of a matrix, which is destroyed.
+    public static func singularValues(of matrix: DoubleMatrix) throws(LinearAlgebraError) -> [Double] {
+        let (m, n) = (matrix.rows, matrix.columns)
+        guard m > 0, n > 0 else { return [] }
+        OpenBLAS.useOneThread()
+        var values = [Double](repeating: 0, count: min(m, n))
+        // Row-major [m, n] is the transpose, column-major: it has the same singular values.
+        let status = LAPACKE_dgesdd(
+            LAPACK_COL_MAJOR, 0x4E, Int32(n), Int32(m), matrix.pointer, Int32(n), &values, nil, 1, nil, 1)
+        guard status == 0 else {
+            throw LinearAlgebraError(
+                operation: "singular values of a [\(m), \(n)] matrix", reason: reason(status, "did not converge"))
+        }
+        return values
+    }
+
+    /// R of M = QR: upper triangular `[n, n]` for M `[m, n]` with m ≥ n, so that RᵀR = MᵀM. M is destroyed.
+    public static func triangularFactor(of matrix: DoubleMatrix) throws(LinearAlgebraError) -> DoubleMatrix {
+        let (m, n) = (matrix.rows, matrix.columns)
+        precondition(m >= n, "[\(m), \(n)] has fewer rows than columns")
+        OpenBLAS.useOneThread()
+        // Row-major M is Mᵀ by columns; its LQ factorisation Mᵀ = RᵀQᵀ leaves Rᵀ below the diagonal by columns,
+        // which is R above the diagonal by rows.
+        var scalars = [Double](repeating: 0, count: max(1, n))
+        let status = LAPACKE_dgelqf(LAPACK_COL_MAJOR, Int32(n), Int32(m), matrix.pointer, Int32(n), &scalars)
+        guard status == 0 else {
+            throw LinearAlgebraError(
+                operation: "QR factorisation of a [\(m), \(n)] matrix", reason: reason(status, "failed"))
+        }
+        let factor = DoubleMatrix(shape: [n, n])
+        for row in 0..<n {
+            for column in row..<n { factor[row, column] = matrix[row, column] }
+        }
+        return factor
+    }
+
+    /// C ← op(A) · op(B) in double precision.
+    public static func multiply(
+        _ a: DoubleMatrix, _ b: DoubleMatrix, transposeA: Bool = false, transposeB: Bool = false
+    ) -> DoubleMatrix {
+        let (m, k) = transposeA ? (a.columns, a.rows) : (a.rows, a.columns)
+        let (inner, n) = transposeB ? (b.columns, b.rows) : (b.rows, b.columns)
+        precondition(k == inner, "[\(m), \(k)] · [\(inner), \(n)]")
+        let c = DoubleMatrix(shape: [m, n])
+        guard m > 0, n > 0, k > 0 else { return c }
+        OpenBLAS.useOneThread()
+        cblas_dgemm(
+            CblasRowMajor, transposeA ? CblasTrans : CblasNoTrans, transposeB ? CblasTrans : CblasNoTrans, Int32(m),
+            Int32(n), Int32(k), 1, a.pointer, Int32(a.columns), b.pointer, Int32(b.columns), 0, c.pointer, Int32(n))
+        return c
+    }
+
+    /// The upper triangle of W·S·Wᵀ `[m, m]` for a symmetric S `[n, n]` and W `[m, n]`; what is below is not defined.
+    public static func congruence(_ w: DoubleMatrix, _ s: DoubleMatrix) -> DoubleMatrix {
+        let (m, n) = (w.rows, w.columns)
+        precondition(s.rows == n && s.columns == n, "[\(m), \(n)] · [\(s.rows), \(s.columns)]")
+        let half = multiply(w, s)
+        let result = DoubleMatrix(uninitialized: [m, m])
+        OpenBLAS.useOneThread()
+        // Block row by block row from the diagonal on: a little over half of the whole product.
+        let block = 96
+        for top in stride(from: 0, to: m, by: block) {
+            let rows = min(block, m - top)
+            cblas_dgemm(
+                CblasRowMajor, CblasNoTrans, CblasTrans, Int32(rows), Int32(m - top), Int32(n), 1,
+                half.pointer + top * n, Int32(n), w.pointer + top * n, Int32(n), 0,
+                result.pointer + top * m + top, Int32(m))
+        }
+        return result
+    }
+
+    private static func reason(_ status: Int32, _ failure: String) -> String {
+        status < 0 ? "argument \(-status) holds a number that is not finite" : "\(failure) (LAPACK reports \(status))"
+    }
+}
+
+/// The BLAS in use.
+public enum OpenBLAS {
+    /// The kernels that OpenBLAS chose for this processor, or that OPENBLAS_CORETYPE asked for: "SkylakeX", "Zen", …
+    public static var kernel: String { String(cString: openblas_get_corename()) }
+
+    public static var configuration: String { String(cString: openblas_get_config()) }
+
+    private static let oneThread: Void = openblas_set_num_threads(1)
+
+    static func useOneThread() { _ = oneThread }
+}

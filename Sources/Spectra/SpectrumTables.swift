@@ -1,0 +1,61 @@
+import Checkpoints
+
+/// A spectrum with what it says about the rank.
+public struct MeasuredSpectrum: Sendable {
+    public let spectrum: Spectrum
+    public let ranks: EffectiveRanks
+
+    /// `quarter` is a quarter of the hidden size, the paper's rule of thumb for a rank.
+    public init(_ spectrum: Spectrum, alphas: [Double], quarter: Int) {
+        self.spectrum = spectrum
+        ranks = EffectiveRanks(singularValues: spectrum.singularValues, alphas: alphas, quarter: quarter)
+    }
+}
+
+/// The CSV files of an analysis: RFC 4180 with a header line; numbers as the shortest text that reads back the same.
+public enum SpectrumTables {
+    /// One row per singular value.
+    public static func writeSpectra(_ measured: [MeasuredSpectrum], to path: String) throws(CheckpointError) {
+        let file = try AtomicFile(path)
+        try file.write("layer,module,side,index,singular_value,energy_fraction,cumulative_energy\r\n")
+        for item in measured {
+            let key = item.spectrum.key
+            let prefix = "\(key.layer),\(key.module.name),\(key.side.rawValue),"
+            let energies = item.spectrum.singularValues.map { $0 * $0 }
+            let total = energies.reversed().reduce(0, +)
+            var cumulative = 0.0
+            for (index, value) in item.spectrum.singularValues.enumerated() {
+                let fraction = total > 0 ? energies[index] / total : 0
+                cumulative += fraction
+                try file.write("\(prefix)\(index + 1),\(value),\(fraction),\(min(1, cumulative))\r\n")
+            }
+        }
+        try file.commit()
+    }
+
+    /// One row per layer, module and side. `alphas` are the fractions as the user wrote them; they name the columns.
+    public static func writeRanks(
+        _ measured: [MeasuredSpectrum], alphas: [String], to path: String
+    ) throws(CheckpointError) {
+        let file = try AtomicFile(path)
+        let head = ["layer", "module", "side", "tokens", "features", "max_rank"] + alphas.map { "rank_\($0)" }
+        let tail = [
+            "entropy_rank", "entropy_rank_sigma", "participation_ratio", "stable_rank", "energy_at_quarter",
+            "relative_error_at_quarter",
+        ]
+        try file.write((head + tail).joined(separator: ",") + "\r\n")
+        for item in measured {
+            let (key, ranks) = (item.spectrum.key, item.ranks)
+            let counts = [item.spectrum.tokens, item.spectrum.features, item.spectrum.singularValues.count]
+            let numbers = [
+                ranks.entropyRank, ranks.entropyRankOfSigma, ranks.participationRatio, ranks.stableRank,
+                ranks.energyAtQuarter, ranks.relativeErrorAtQuarter,
+            ]
+            let fields =
+                ["\(key.layer)", key.module.name, key.side.rawValue] + counts.map(String.init)
+                + ranks.energyRanks.map(String.init) + numbers.map { "\($0)" }
+            try file.write(fields.joined(separator: ",") + "\r\n")
+        }
+        try file.commit()
+    }
+}

@@ -1,0 +1,181 @@
+import Checkpoints
+import CKernels
+import Tensors
+
+/// Weights of one decoder layer.
+public struct DecoderLayer: Sendable {
+    /// RMSNorm before attention, `[C]`.
+    public let inputNorm: Weight
+    /// RMSNorm before the MLP, `[C]`.
+    public let postAttentionNorm: Weight
+    private let projections: [Projection]
+
+    init(inputNorm: Weight, postAttentionNorm: Weight, projection: (LinearModule) -> Projection) {
+        self.inputNorm = inputNorm
+        self.postAttentionNorm = postAttentionNorm
+        projections = LinearModule.allCases.map(projection)
+    }
+
+    public subscript(module: LinearModule) -> Projection {
+        projections[LinearModule.allCases.firstIndex(of: module)!]
+    }
+}
+
+/// All weights of a LLaMA-type decoder.
+public struct DecoderWeights: Sendable {
+    /// `[V, C]`.
+    public let embedding: Weight
+    public let layers: [DecoderLayer]
+    /// The last RMSNorm, `[C]`.
+    public let norm: Weight
+    /// `[V, C]`; the embedding itself where they are tied, nil where it was not asked for.
+    public let head: Weight?
+
+    /// How a projection is stored: which of its tensors there are, and how wide its bottleneck is.
+    public struct ProjectionLayout: Sendable, Equatable {
+        public var rank: Int?
+        public var hasBias: Bool
+
+        public init(rank: Int? = nil, hasBias: Bool = false) {
+            self.rank = rank
+            self.hasBias = hasBias
+        }
+    }
+
+    /// Weights of the right shapes whose elements are not yet set.
+    public init(
+        _ configuration: DecoderConfiguration, precision: Precision, includingHead: Bool = true,
+        layout: (Int, LinearModule) -> ProjectionLayout
+    ) {
+        let c = configuration.hiddenSize
+        func vector(_ count: Int) -> Weight { Weight(shape: [count], precision: .f32) }
+        embedding = Weight(shape: [configuration.vocabularySize, c], precision: precision)
+        norm = vector(c)
+        head =
+            !includingHead
+            ? nil : configuration.tiesEmbedding ? embedding : Weight(shape: embedding.shape, precision: precision)
+        layers = (0..<configuration.layers).map { layer in
+            DecoderLayer(inputNorm: vector(c), postAttentionNorm: vector(c)) { module in
+                let (inputs, outputs) = configuration.shape(of: module)
+                let layout = layout(layer, module)
+                let bias = layout.hasBias ? vector(outputs) : nil
+                guard let rank = layout.rank else {
+                    return .dense(.init(weight: Weight(shape: [outputs, inputs], precision: precision), bias: bias))
+                }
+                return .lowRank(
+                    .init(
+                        a: Weight(shape: [inputs, rank], precision: precision),
+                        b: Weight(shape: [rank, outputs], precision: precision), bias: bias,
+                        isActivated: configuration.placement.hasInnerActivation(module)))
+            }
+        }
+    }
+
+    /// Every parameter with its checkpoint name, in a fixed order: the one list that loading, saving and counting use.
+    public func visitParameters<E: Error>(_ visit: (String, Weight) throws(E) -> Void) throws(E) {
+        try visit("model.embed_tokens.weight", embedding)
+        for (index, layer) in layers.enumerated() {
+            let prefix = "model.layers.\(index)."
+            try visit(prefix + "input_layernorm.weight", layer.inputNorm)
+            try visit(prefix + "post_attention_layernorm.weight", layer.postAttentionNorm)
+            for module in LinearModule.allCases {
+                let path = prefix + module.rawValue
+                let projection = layer[module]
+                switch projection {
+                case .dense(let dense): try visit(path + ".weight", dense.weight)
+                case .lowRank(let lowRank):
+                    try visit(path + ".cola_a", lowRank.a)
+                    try visit(path + ".cola_b", lowRank.b)
+                }
+                if let bias = projection.bias { try visit(path + ".bias", bias) }
+            }
+        }
+        try visit("model.norm.weight", norm)
+        if let head, head !== embedding { try visit("lm_head.weight", head) }
+    }
+
+    /// Number of parameters; tied ones count once.
+    public var parameterCount: Int {
+        var count = 0
+        visitParameters { count += $1.count }
+        return count
+    }
+
+    public var bytes: Int {
+        var bytes = 0
+        visitParameters { bytes += $1.bytes }
+        return bytes
+    }
+}
+
+// MARK: - Loading
+
+extension DecoderWeights {
+    /// Reads all weights of a checkpoint.
+    ///
+    /// Ranks and biases are read off the tensors that are there. Throws `CheckpointError.tensors`, which lists every
+    /// tensor that is missing, unexpected, of another shape than the configuration says, or not finite.
+    public init(
+        from source: any TensorSource, _ configuration: DecoderConfiguration, precision: Precision = .f32,
+        includingHead: Bool = true
+    ) throws {
+        var stored: [String: TensorInfo] = [:]
+        for info in source.tensors { stored[info.name] = info }
+        self.init(configuration, precision: precision, includingHead: includingHead) { layer, module in
+            let path = "model.layers.\(layer).\(module.rawValue)"
+            let factor = stored[path + ".cola_a"]
+            return ProjectionLayout(rank: factor.map { max(1, $0.shape.last ?? 1) }, hasBias: stored[path + ".bias"] != nil)
+        }
+        var problems: [String] = []
+        visitParameters { name, weight in
+            guard let info = stored.removeValue(forKey: name) else {
+                problems.append("\(name): missing, expected \(weight.shape)")
+                return
+            }
+            if info.shape != weight.shape { problems.append("\(name): found \(info.shape), expected \(weight.shape)") }
+        }
+        for name in stored.keys.sorted() where !Self.isIgnored(name, configuration, includingHead: includingHead) {
+            problems.append("\(name): unexpected")
+        }
+        guard problems.isEmpty else { throw CheckpointError.tensors(path: source.path, problems: problems) }
+        try visitParameters { name, weight in
+            if let problem = try Self.fill(weight, name: name, from: source) { problems.append(problem) }
+        }
+        guard problems.isEmpty else { throw CheckpointError.tensors(path: source.path, problems: problems) }
+    }
+
+    /// Tensors that carry nothing: rotary tables of old files, the head of a tied model, a head nobody asked for.
+    private static func isIgnored(_ name: String, _ configuration: DecoderConfiguration, includingHead: Bool) -> Bool {
+        name.hasSuffix("rotary_emb.inv_freq")
+            || (name == "lm_head.weight" && (configuration.tiesEmbedding || !includingHead))
+    }
+
+    /// Reads one tensor; returns what is wrong with its elements, if anything is.
+    private static func fill(_ weight: Weight, name: String, from source: any TensorSource) throws -> String? {
+        func problem(_ elements: UnsafeMutableBufferPointer<Float>, firstRow: Int) -> String? {
+            let index = ck_first_not_finite(elements.baseAddress!, elements.count)
+            guard index < elements.count else { return nil }
+            let columns = weight.columns
+            let place = weight.shape.count > 1 ? "[\(firstRow + index / columns), \(index % columns)]" : "[\(index)]"
+            return "\(name): element \(place) is \(elements[index])"
+        }
+        switch weight.storage {
+        case .single(let matrix):
+            try source.read(name, rows: nil, into: matrix.buffer)
+            return problem(matrix.buffer, firstRow: 0)
+        case .bfloat16(let tensor):
+            let block = max(1, (1 << 20) / weight.columns)
+            let buffer = Matrix(uninitialized: [min(block, weight.rows), weight.columns])
+            for start in stride(from: 0, to: weight.rows, by: block) {
+                let rows = start..<min(start + block, weight.rows)
+                let elements = UnsafeMutableBufferPointer(start: buffer.pointer, count: rows.count * weight.columns)
+                try source.read(name, rows: rows, into: elements)
+                if let found = problem(elements, firstRow: start) { return found }
+                (tensor.pointer + start * weight.columns).withMemoryRebound(to: UInt16.self, capacity: elements.count) {
+                    ck_f32_to_bf16(buffer.pointer, $0, elements.count)
+                }
+            }
+            return nil
+        }
+    }
+}
