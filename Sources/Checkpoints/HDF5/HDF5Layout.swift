@@ -1,0 +1,148 @@
+/// Where in a file the tensors are, and what they are called: people dump state dictionaries flat or nested, at the
+/// root or in a group, with or without the wrappers of their training code.
+struct HDF5Layout {
+    /// A dataset of the file that may be a tensor.
+    struct Candidate {
+        let path: [String]
+        /// Whether its elements are floating-point numbers; others are tensors only under a tensor's name.
+        let isFloat: Bool
+    }
+
+    struct Place: Equatable {
+        let name: String
+        let path: [String]
+    }
+
+    /// The group that holds the tensors; empty for the root.
+    let base: [String]
+    let places: [Place]
+}
+
+extension HDF5Layout {
+    /// Finds the group whose contents are the model, or `nil` with the groups that it could be if they are several.
+    static func find(_ candidates: [Candidate]) -> (layout: HDF5Layout?, contenders: [String]) {
+        var bases: [[String]] = []
+        var seen: Set<[String]> = []
+        func consider(_ base: [String]) {
+            if seen.insert(base).inserted { bases.append(base) }
+        }
+        // A model has an embedding; its path says which groups can be the model's.
+        for candidate in candidates where isEmbedding(candidate.path) {
+            for length in 0..<candidate.path.count { consider(Array(candidate.path.prefix(length))) }
+        }
+        let anchored = bases.map { ranked($0, candidates) }.filter(\.hasEmbedding)
+        if let best = best(anchored) { return best }
+
+        bases = []
+        seen = []
+        for candidate in candidates where candidate.isFloat || tensorLike(candidate.path.last!) {
+            for length in 0..<min(4, candidate.path.count) { consider(Array(candidate.path.prefix(length))) }
+        }
+        let ranking = bases.map { ranked($0, candidates) }
+        if let best = best(ranking.filter { $0.recognised > 0 }) { return best }
+        // Names of an unknown family: taken as they are if there is only one place for them.
+        let direct = ranking.filter { ranked in
+            candidates.contains { $0.isFloat && $0.path.count == ranked.layout.base.count + 1 && $0.path.starts(with: ranked.layout.base) }
+        }
+        if direct.contains(where: { $0.layout.base.isEmpty }) {
+            return (direct.first { $0.layout.base.isEmpty }!.layout, [])
+        }
+        return best(direct) ?? (nil, [])
+    }
+
+    /// The tensors of a given group.
+    static func of(base: [String], _ candidates: [Candidate]) -> HDF5Layout { ranked(base, candidates).layout }
+
+    private struct Ranked {
+        let layout: HDF5Layout
+        let recognised: Int
+        let hasEmbedding: Bool
+    }
+
+    private static func best(_ ranking: [Ranked]) -> (layout: HDF5Layout?, contenders: [String])? {
+        func order(_ ranked: Ranked) -> [Int] {
+            let usual = ["model", "weights", "state_dict", "model_state_dict"]
+            let preference = ranked.layout.base.last.flatMap { usual.firstIndex(of: $0) } ?? usual.count
+            return [-ranked.recognised, ranked.layout.base.count, preference]
+        }
+        let sorted = ranking.sorted { order($0).lexicographicallyPrecedes(order($1)) }
+        guard let first = sorted.first else { return nil }
+        let ties = sorted.filter { order($0) == order(first) }
+        guard ties.count == 1 else { return (nil, ties.map { "/" + $0.layout.base.joined(separator: "/") }) }
+        return (first.layout, [])
+    }
+
+    private static func ranked(_ base: [String], _ candidates: [Candidate]) -> Ranked {
+        let inside = candidates.filter { $0.path.count > base.count && $0.path.starts(with: base) }
+        let names = inside.map { unwrapped($0.path.dropFirst(base.count).joined(separator: ".")) }
+        // A group beside the tensors – optimiser moments, references – has no tensor's name in it.
+        var members: Set<String> = []
+        for (candidate, name) in zip(inside, names) where isFamiliar(name) { members.insert(candidate.path[base.count]) }
+        let isBare = !names.contains { $0.hasPrefix("model.") } && names.contains { isBareName($0) }
+        var places: [Place] = []
+        var recognised = 0
+        for (candidate, name) in zip(inside, names) {
+            let familiar = isFamiliar(name)
+            let isDirect = candidate.path.count == base.count + 1
+            guard familiar || (candidate.isFloat && (isDirect || members.contains(candidate.path[base.count]))) else {
+                continue
+            }
+            if familiar { recognised += 1 }
+            let full = isBare && isBareName(name) ? "model." + name : name
+            places.append(Place(name: PublishedNames.canonical(full), path: candidate.path))
+        }
+        let embeddings: Set = ["model.embed_tokens.weight", "transformer.wte.weight", "wte.weight"]
+        return Ranked(
+            layout: HDF5Layout(base: base, places: places.sorted { precedes($0.name, $1.name) }), recognised: recognised,
+            hasEmbedding: places.contains { embeddings.contains($0.name) })
+    }
+
+    private static func isEmbedding(_ path: [String]) -> Bool {
+        let name = path.suffix(2).joined(separator: ".")
+        return name.hasSuffix("embed_tokens.weight") || name.hasSuffix("wte.weight")
+    }
+
+    private static func tensorLike(_ name: String) -> Bool {
+        name.hasSuffix("weight") || name.hasSuffix("bias") || name.hasSuffix("cola_a") || name.hasSuffix("cola_b")
+    }
+
+    /// Names of the families in use: LLaMA and its relatives, GPT-2.
+    private static func isFamiliar(_ name: String) -> Bool {
+        for prefix in ["model.embed_tokens.", "model.layers.", "model.norm.", "model.rotary_emb.", "lm_head."]
+        where name.hasPrefix(prefix) { return true }
+        return isBareName(name) || isGPT2(name)
+    }
+
+    private static func isBareName(_ name: String) -> Bool {
+        for prefix in ["embed_tokens.", "layers.", "norm.", "rotary_emb."] where name.hasPrefix(prefix) { return true }
+        return false
+    }
+
+    private static func isGPT2(_ name: String) -> Bool {
+        let bare = name.hasPrefix("transformer.") ? name.dropFirst("transformer.".count) : name[...]
+        for prefix in ["wte.", "wpe.", "h.", "ln_f."] where bare.hasPrefix(prefix) { return true }
+        return false
+    }
+
+    /// The name without what compilation, data parallelism and checkpointing wrap around modules.
+    static func unwrapped(_ name: String) -> String {
+        let wrappers: Set<Substring> = ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"]
+        guard name.contains("_mod") || name.hasPrefix("module.") else { return name }
+        let parts = name.split(separator: ".", omittingEmptySubsequences: false).filter { !wrappers.contains($0) }
+        return parts.drop { $0 == "module" }.joined(separator: ".")
+    }
+
+    /// The order of the alphabet, but with numbers by their value: layer 2 before layer 10.
+    static func precedes(_ left: String, _ right: String) -> Bool {
+        let (lefts, rights) = (left.split(separator: "."), right.split(separator: "."))
+        for (a, b) in zip(lefts, rights) where a != b {
+            switch (Int(a), Int(b)) {
+            case (let x?, let y?) where x != y: return x < y
+            case (_?, nil): return true
+            case (nil, _?): return false
+            default: return a < b
+            }
+        }
+        return (lefts.count, left) < (rights.count, right)
+    }
+}

@@ -1,0 +1,269 @@
+import CHDF5
+import Glibc
+
+/// An HDF5 file under construction: written under a temporary name, remembered as hashes, read back, then renamed.
+final class HDF5Output {
+    let path: String
+    private let output: AtomicFile
+    private var file: HDF5Handle?
+    private var groups: [[String]: HDF5Handle] = [:]
+    private var written: [WrittenDataset] = []
+    private var texts: [(name: String, text: String)] = []
+
+    /// About what one chunk should take: large enough for the disk, small enough to verify a few rows quickly.
+    static let chunkBytes = 1 << 20
+
+    struct WrittenDataset {
+        let path: [String]
+        let shape: [Int]
+        let type: HDF5Handle
+        let elementBytes: Int
+        /// Rows per write, and per read when it is checked: the hash depends on where the blocks end.
+        let blockRows: Int
+        var hash = StoredHash()
+
+        var rows: Int { shape.first ?? 1 }
+        var rowElements: Int { shape.dropFirst().reduce(1, *) }
+    }
+
+    init(path: String) throws(CheckpointError) {
+        self.path = path
+        output = try AtomicFile(path)
+        let temporaryPath = output.temporaryPath
+        file = try HDF5Failure.translated({ .cannotWrite(path: path, reason: $0) }) {
+            let access = try HDF5Handle(H5Pcreate(chdf5_file_access_class()), closing: H5Pclose)
+            try HDF5Library.check(H5Pset_fclose_degree(access.id, H5F_CLOSE_STRONG))
+            // From this format on the library guards its own structures with checksums too.
+            try HDF5Library.check(H5Pset_libver_bounds(access.id, H5F_LIBVER_V110, H5F_LIBVER_V110))
+            let creation = try HDF5Handle(H5Pcreate(chdf5_file_create_class()), closing: H5Pclose)
+            // Equal input gives equal bytes only without time stamps.
+            try HDF5Library.check(H5Pset_obj_track_times(creation.id, false))
+            return try HDF5Handle(
+                H5Fcreate(temporaryPath, chdf5_truncate(), creation.id, access.id), closing: H5Fclose)
+        }
+    }
+
+    deinit { abandon() }
+
+    /// Runs one step; a failure of the library becomes `cannotWrite`, and whatever fails, the file is given up.
+    func step<Result>(_ body: (HDF5Handle) throws -> Result) throws(CheckpointError) -> Result {
+        guard let file else { throw .cannotWrite(path: path, reason: "an earlier write failed") }
+        do {
+            return try HDF5Failure.translated({ .cannotWrite(path: path, reason: $0) }) { try body(file) }
+        } catch {
+            abandon()
+            throw error
+        }
+    }
+
+    /// Sets an attribute of the root to a text.
+    func setAttribute(_ name: String, _ text: String) throws(CheckpointError) {
+        try step { try Self.setAttribute(name, text, on: $0) }
+        texts.append((name, text))
+    }
+
+    func setAttribute(_ name: String, _ value: Int64) throws(CheckpointError) {
+        try step { file in
+            let space = try HDF5Handle(H5Screate(H5S_SCALAR), closing: H5Sclose)
+            let attribute = try HDF5Handle(
+                H5Acreate2(file.id, name, chdf5_std_i64(), space.id, 0, 0), closing: H5Aclose)
+            var value = value
+            try HDF5Library.check(H5Awrite(attribute.id, chdf5_native_int64(), &value))
+        }
+    }
+
+    static func setAttribute(_ name: String, _ text: String, on object: HDF5Handle) throws {
+        // Of variable length: h5py gives these as text, and there is no bound of 64 KiB.
+        let type = try HDF5Handle(H5Tcopy(chdf5_c_string()), closing: H5Tclose)
+        try HDF5Library.check(H5Tset_size(type.id, chdf5_variable()))
+        try HDF5Library.check(H5Tset_cset(type.id, H5T_CSET_UTF8))
+        let space = try HDF5Handle(H5Screate(H5S_SCALAR), closing: H5Sclose)
+        let attribute = try HDF5Handle(H5Acreate2(object.id, name, type.id, space.id, 0, 0), closing: H5Aclose)
+        try text.withCString { characters in
+            var pointer: UnsafePointer<CChar>? = characters
+            try HDF5Library.check(H5Awrite(attribute.id, type.id, &pointer))
+        }
+    }
+
+    /// The group of a path, made with all that it is in.
+    private func group(_ path: [String]) throws -> HDF5Handle {
+        guard let file else { throw HDF5Failure(reason: "an earlier write failed") }
+        guard let name = path.last else { return file }
+        if let group = groups[path] { return group }
+        let parent = try group(Array(path.dropLast()))
+        let creation = try HDF5Handle(H5Pcreate(chdf5_group_create_class()), closing: H5Pclose)
+        try HDF5Library.check(H5Pset_obj_track_times(creation.id, false))
+        let group = try HDF5Handle(H5Gcreate2(parent.id, name, 0, creation.id, 0), closing: H5Gclose)
+        groups[path] = group
+        return group
+    }
+
+    func makeGroup(_ path: [String]) throws(CheckpointError) { _ = try step { _ in try group(path) } }
+
+    /// Creates a dataset; `type` is both how it is stored and how it is handed over.
+    func create(
+        _ path: [String], shape: [Int], type: HDF5Handle, deflate: Int? = nil
+    ) throws(CheckpointError) -> OpenDataset {
+        try step { _ in
+            let elementBytes = Int(H5Tget_size(type.id))
+            let creation = try HDF5Handle(H5Pcreate(chdf5_dataset_create_class()), closing: H5Pclose)
+            let access = try HDF5Handle(H5Pcreate(chdf5_dataset_access_class()), closing: H5Pclose)
+            try HDF5Library.check(H5Pset_obj_track_times(creation.id, false))
+            try HDF5Library.check(H5Pset_fill_time(creation.id, H5D_FILL_TIME_NEVER))
+            var blockRows = 1
+            if !shape.isEmpty && !shape.contains(0) {
+                let chunk = Self.chunk(for: shape, elementBytes: elementBytes)
+                try HDF5Library.check(H5Pset_chunk(creation.id, Int32(shape.count), chunk.map { hsize_t($0) }))
+                if let deflate {
+                    try HDF5Library.check(H5Pset_shuffle(creation.id))
+                    try HDF5Library.check(H5Pset_deflate(creation.id, UInt32(deflate)))
+                }
+                try HDF5Library.check(H5Pset_fletcher32(creation.id))
+                let rowBytes = shape.dropFirst().reduce(elementBytes, *)
+                blockRows = min(shape[0], chunk[0] * max(1, 4 * Self.chunkBytes / max(1, chunk[0] * rowBytes)))
+                // Room for the chunks of one row of chunks, so that each is finished in memory.
+                let cache = 2 * max(Self.chunkBytes, chunk[0] * rowBytes)
+                try HDF5Library.check(H5Pset_chunk_cache(access.id, 521, min(cache, 1 << 28), 1))
+            }
+            let space =
+                shape.isEmpty
+                ? try HDF5Handle(H5Screate(H5S_SCALAR), closing: H5Sclose)
+                : try HDF5Handle(
+                    H5Screate_simple(Int32(shape.count), shape.map { hsize_t($0) }, nil), closing: H5Sclose)
+            let parent = try group(Array(path.dropLast()))
+            let dataset = try HDF5Handle(
+                H5Dcreate2(parent.id, path.last!, type.id, space.id, 0, creation.id, access.id), closing: H5Dclose)
+            let record = WrittenDataset(
+                path: path, shape: shape, type: type, elementBytes: elementBytes, blockRows: blockRows)
+            return OpenDataset(handle: dataset, space: space, record: record)
+        }
+    }
+
+    struct OpenDataset {
+        let handle: HDF5Handle
+        let space: HDF5Handle
+        var record: WrittenDataset
+
+        /// The rows of each write.
+        var blocks: [Range<Int>] {
+            guard !record.shape.contains(0) else { return [] }
+            return stride(from: 0, to: record.rows, by: record.blockRows).map {
+                $0..<min(record.rows, $0 + record.blockRows)
+            }
+        }
+    }
+
+    /// Writes the rows of one of the dataset's blocks; the blocks come in their order.
+    func write(
+        _ rows: Range<Int>, _ elements: UnsafeRawPointer, to dataset: inout OpenDataset
+    ) throws(CheckpointError) {
+        let record = dataset.record
+        dataset.record.hash.add(elements, bytes: rows.count * record.rowElements * record.elementBytes)
+        let (id, space) = (dataset.handle.id, dataset.space)
+        try step { _ in
+            var count = hsize_t(rows.count * record.rowElements)
+            let memorySpace = try HDF5Handle(H5Screate_simple(1, &count, nil), closing: H5Sclose)
+            if !record.shape.isEmpty { try space.select(rows: rows, of: record.shape) }
+            try HDF5Library.check(H5Dwrite(id, record.type.id, memorySpace.id, space.id, 0, elements))
+        }
+    }
+
+    func close(_ dataset: OpenDataset) throws(CheckpointError) {
+        try step { _ in try dataset.handle.close() }
+        written.append(dataset.record)
+    }
+
+    /// Closes the file, reads everything back, and gives it its name if all is as it was written.
+    func finish() throws(CheckpointError) {
+        try step { file in
+            for group in groups.values { try group.close() }
+            groups = [:]
+            try HDF5Library.check(H5Fflush(file.id, H5F_SCOPE_GLOBAL))
+            try file.close()
+        }
+        try step { _ in
+            let copy = try HDF5Group.openFile(output.temporaryPath)
+            for (name, text) in texts where try copy.handle.attributeText(name) != text {
+                throw HDF5Failure(reason: "the attribute \(name) reads back differently")
+            }
+            for dataset in written { try verify(dataset, in: copy) }
+        }
+        file = nil
+        try output.commit()
+    }
+
+    private func verify(_ record: WrittenDataset, in file: HDF5Group) throws {
+        let place = "/" + record.path.joined(separator: "/")
+        guard let dataset = try file.open(record.path), try dataset.describeDataset().shape == record.shape else {
+            throw HDF5Failure(reason: "\(place) is not in the file as it was written")
+        }
+        let open = OpenDataset(
+            handle: dataset, space: try HDF5Handle(H5Dget_space(dataset.id), closing: H5Sclose), record: record)
+        var hash = StoredHash()
+        let capacity = record.blockRows * record.rowElements * record.elementBytes
+        let block = UnsafeMutableRawPointer.allocate(byteCount: max(64, capacity), alignment: 64)
+        defer { block.deallocate() }
+        for rows in open.blocks {
+            var count = hsize_t(rows.count * record.rowElements)
+            let memorySpace = try HDF5Handle(H5Screate_simple(1, &count, nil), closing: H5Sclose)
+            if !record.shape.isEmpty { try open.space.select(rows: rows, of: record.shape) }
+            try HDF5Library.check(H5Dread(dataset.id, record.type.id, memorySpace.id, open.space.id, 0, block))
+            hash.add(block, bytes: Int(count) * record.elementBytes)
+        }
+        guard hash == record.hash else { throw HDF5Failure(reason: "\(place) reads back differently") }
+    }
+
+    /// Gives the file up; nothing of it remains.
+    func abandon() {
+        HDF5Library.locked {
+            guard let file else { return }
+            self.file = nil
+            redirect(file)
+            groups = [:]
+            file.close(ignoringFailure: ())
+        }
+        output.discard()
+    }
+
+    /// The library would go on writing what it still holds, and keep a file open that it cannot complete. It gets
+    /// memory in place of the disk, so that it can close in peace.
+    private func redirect(_ file: HDF5Handle) {
+        var driver: UnsafeMutableRawPointer?
+        guard H5Fget_vfd_handle(file.id, 0, &driver) >= 0, let driver else { return }
+        let memory = chdf5_memory_file()
+        guard memory >= 0 else { return }
+        dup2(memory, driver.assumingMemoryBound(to: Int32.self).pointee)
+        Glibc.close(memory)
+    }
+
+    /// Extents of a chunk: whole rows up to about a mebibyte, all chunks of about the same number of rows.
+    static func chunk(for shape: [Int], elementBytes: Int) -> [Int] {
+        var chunk = shape
+        var room = max(1, chunkBytes / elementBytes)
+        for dimension in shape.indices.reversed() {
+            let parts = (shape[dimension] + room - 1) / room
+            chunk[dimension] = (shape[dimension] + parts - 1) / parts
+            room = max(1, room / chunk[dimension])
+        }
+        return chunk
+    }
+}
+
+/// A hash of stored bytes, for telling what was read back from what was written. It depends on how the bytes are cut.
+struct StoredHash: Equatable {
+    private var state: UInt64 = 0x243F_6A88_85A3_08D3
+
+    mutating func add(_ memory: UnsafeRawPointer, bytes: Int) {
+        var state = state
+        let words = bytes / 8
+        for word in 0..<words {
+            state = (state ^ memory.loadUnaligned(fromByteOffset: word * 8, as: UInt64.self)) &* 0x9E37_79B9_7F4A_7C15
+            state ^= state >> 29
+        }
+        for byte in (words * 8)..<bytes {
+            state = (state ^ UInt64(memory.load(fromByteOffset: byte, as: UInt8.self))) &* 0x9E37_79B9_7F4A_7C15
+            state ^= state >> 29
+        }
+        self.state = state
+    }
+}
