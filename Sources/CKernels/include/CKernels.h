@@ -4,6 +4,7 @@
 #define CKERNELS_H
 
 #include "ck_convert.h"
+#include "ck_dequantize.h"
 #include "ck_moments.h"
 #include "ck_parallel.h"
 #include "ck_transformer.h"

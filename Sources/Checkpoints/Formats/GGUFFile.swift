@@ -1,0 +1,146 @@
+/// A GGUF file (version 2 or 3) of a LLaMA-type model, as llama.cpp and the tools around it write.
+///
+/// Architectures `llama` and `qwen2`. Tensors appear under Hugging Face names, dequantised when read. In `llama` files the
+/// rows of the query and key projections stand in the order of the interleaved rotation; they are put back into Hugging
+/// Face's half-split order. The configuration is the text of a config.json made from the metadata.
+///
+/// `rope_freqs.weight`, by which llama.cpp keeps LLaMA 3's scaling of the rotation, is no tensor of the model: it becomes
+/// `rope_scaling` in the configuration if parameters are found that give every entry to single precision, and is an
+/// error otherwise.
+public final class GGUFFile: TensorSource {
+    public let path: String
+    public let configuration: String?
+    public let provenance: String?
+    public let tensors: [TensorInfo]
+    public var formatName: String { "GGUF v\(reader.version)" }
+
+    private let file: MappedFile
+    private let reader: GGUFReader
+    private let stored: [String: StoredTensor]
+
+    /// Architectures that are read.
+    static let architectures = ["llama", "qwen2"]
+
+    /// Opens a file: reads the metadata and the directory and checks them against the file's size.
+    ///
+    /// Throws `CheckpointError` if the file is missing, cut short or corrupt, holds another architecture, a tensor type
+    /// or a tensor that is not understood.
+    public convenience init(path: String) throws(CheckpointError) {
+        try self.init(MappedFile(path))
+    }
+
+    init(_ file: MappedFile) throws(CheckpointError) {
+        self.file = file
+        path = file.path
+        reader = try GGUFReader(file)
+        let architecture = try reader.string("general.architecture") ?? "missing"
+        guard Self.architectures.contains(architecture) else {
+            throw .invalid(
+                path: file.path, place: "general.architecture", found: architecture,
+                expected: "one of \(Self.architectures.joined(separator: ", "))")
+        }
+        if let parts = try reader.count("split.count"), parts > 1 {
+            throw .unreadable(
+                path: file.path, reason: "is one of \(parts) parts; join them with llama-gguf-split --merge first")
+        }
+        var frequencies: [Float]?
+        var stored: [String: StoredTensor] = [:]
+        var tensors: [TensorInfo] = []
+        var problems: [String] = []
+        let geometry = try GGUFConfiguration(reader, architecture: architecture, path: file.path)
+        for tensor in reader.tensors {
+            if tensor.name == "rope_freqs.weight" {
+                frequencies = try Self.frequencies(tensor, file: file)
+                continue
+            }
+            guard let name = Self.canonical(tensor.name) else {
+                problems.append("\(tensor.name): not a tensor of a dense \(architecture) model")
+                continue
+            }
+            let info = TensorInfo(
+                name: name, shape: tensor.shape, storedType: tensor.type.rawValue, storedBytes: tensor.bytes)
+            var place = StoredTensor(info: info, type: tensor.type, offset: tensor.offset)
+            if architecture == "llama", let heads = geometry.rotatedHeads(tensor.name) {
+                guard tensor.shape[0] % (2 * heads) == 0 else {
+                    problems.append("\(tensor.name): \(tensor.shape[0]) rows are not \(heads) heads of even size")
+                    continue
+                }
+                place.interleavedHeads = heads
+            }
+            stored[name] = place
+            tensors.append(info)
+        }
+        guard problems.isEmpty else { throw .tensors(path: file.path, problems: problems) }
+        self.stored = stored
+        self.tensors = tensors
+        configuration = try geometry.json(tensors: stored, frequencies: frequencies).text(indent: 2)
+        provenance = Self.provenance(reader)
+    }
+
+    public func read(_ name: String, rows: Range<Int>?, into destination: UnsafeMutableBufferPointer<Float>) throws {
+        guard let tensor = stored[name] else {
+            throw CheckpointError.tensors(path: path, problems: ["\(name): missing"])
+        }
+        tensor.read(from: file, rows: rows, into: destination)
+    }
+
+    /// The tokenizer made from the metadata: a tokenizer.json for a byte-level vocabulary (`gpt2`), a sentencepiece model
+    /// for a `llama` one, `nil` if the file carries none.
+    public func tokenizer() throws -> TokenizerBlob? {
+        try GGUFTokenizer(reader, path: path).blob()
+    }
+
+    // MARK: - Names
+
+    /// The Hugging Face name, or `nil` for a tensor that such a model does not have.
+    private static func canonical(_ name: String) -> String? {
+        switch name {
+        case "token_embd.weight": return "model.embed_tokens.weight"
+        case "output_norm.weight": return "model.norm.weight"
+        case "output.weight": return "lm_head.weight"
+        default: break
+        }
+        let parts = name.split(separator: ".", omittingEmptySubsequences: false)
+        guard parts.count == 4, parts[0] == "blk", let layer = Int(parts[1]), layer >= 0, "\(layer)" == parts[1],
+            parts[3] == "weight" || parts[3] == "bias"
+        else { return nil }
+        let modules: [Substring: String] = [
+            "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
+            "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
+            "ffn_down": "mlp.down_proj",
+        ]
+        if let module = modules[parts[2]] { return "model.layers.\(layer).\(module).\(parts[3])" }
+        guard parts[3] == "weight" else { return nil }
+        switch parts[2] {
+        case "attn_norm": return "model.layers.\(layer).input_layernorm.weight"
+        case "ffn_norm": return "model.layers.\(layer).post_attention_layernorm.weight"
+        default: return nil
+        }
+    }
+
+    private static func frequencies(_ tensor: GGUFTensor, file: MappedFile) throws(CheckpointError) -> [Float] {
+        guard tensor.shape.count == 1, tensor.type == .f32 else {
+            throw .invalid(
+                path: file.path, place: "tensor \(tensor.name)", found: "\(tensor.shape) of \(tensor.type.rawValue)",
+                expected: "a vector of f32")
+        }
+        let info = TensorInfo(name: tensor.name, shape: tensor.shape, storedType: "f32", storedBytes: tensor.bytes)
+        return [Float](unsafeUninitializedCapacity: tensor.shape[0]) { buffer, count in
+            let part = UnsafeMutableBufferPointer(rebasing: buffer[..<tensor.shape[0]])
+            StoredTensor(info: info, type: .f32, offset: tensor.offset).read(from: file, rows: nil, into: part)
+            count = tensor.shape[0]
+        }
+    }
+
+    private static func provenance(_ reader: GGUFReader) -> String {
+        var members: [JSONObject.Member] = [("format", .string("GGUF v\(reader.version)"))]
+        for (key, value) in reader.scalars where key.hasPrefix("general.") {
+            switch value {
+            case .string(let text): members.append((key, .string(text)))
+            case .unsigned(let number): members.append((key, .integer(Int(clamping: number))))
+            default: break
+            }
+        }
+        return JSONValue.object(JSONObject(members)).text()
+    }
+}
