@@ -64,7 +64,7 @@ void ck_moments_update(const double *a, const double *b, size_t rows, double *bl
     update_baseline(a, b, rows, block);
 }
 
-const char *ck_moments_kernel(void) {
+const char *ck_instruction_set(void) {
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("avx512f")) return "avx512";
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return "avx2";

@@ -1,3 +1,4 @@
+import CKernels
 import CLAPACK
 import Tensors
 
@@ -120,4 +121,15 @@ public enum OpenBLAS {
     private static let oneThread: Void = openblas_set_num_threads(1)
 
     static func useOneThread() { _ = oneThread }
+}
+
+extension OpenBLAS {
+    /// The name of OpenBLAS kernels that this processor runs well, if it is newer than what OpenBLAS' oldest are for.
+    public static var kernelForThisProcessor: String? {
+        switch String(cString: ck_instruction_set()) {
+        case "avx512": "SkylakeX"
+        case "avx2": "Haswell"
+        default: nil
+        }
+    }
 }

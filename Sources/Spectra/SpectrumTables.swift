@@ -21,14 +21,7 @@ public enum SpectrumTables {
         for item in measured {
             let key = item.spectrum.key
             let prefix = "\(key.layer),\(key.module.name),\(key.side.rawValue),"
-            let energies = item.spectrum.singularValues.map { $0 * $0 }
-            let total = energies.reversed().reduce(0, +)
-            var cumulative = 0.0
-            for (index, value) in item.spectrum.singularValues.enumerated() {
-                let fraction = total > 0 ? energies[index] / total : 0
-                cumulative += fraction
-                try file.write("\(prefix)\(index + 1),\(value),\(fraction),\(min(1, cumulative))\r\n")
-            }
+            try write(item.spectrum.singularValues, prefix: prefix, to: file)
         }
         try file.commit()
     }
@@ -57,5 +50,27 @@ public enum SpectrumTables {
             try file.write(fields.joined(separator: ",") + "\r\n")
         }
         try file.commit()
+    }
+
+    /// The singular values of weight matrices, one row each.
+    public static func writeWeightSpectra(_ entries: [WeightSpectra.Entry], to path: String) throws(CheckpointError) {
+        let file = try AtomicFile(path)
+        try file.write("layer,module,rows,columns,index,singular_value,energy_fraction,cumulative_energy\r\n")
+        for entry in entries {
+            let prefix = "\(entry.layer),\(entry.module.rawValue),\(entry.rows),\(entry.columns),"
+            try write(entry.singularValues, prefix: prefix, to: file)
+        }
+        try file.commit()
+    }
+
+    private static func write(_ singularValues: [Double], prefix: String, to file: AtomicFile) throws(CheckpointError) {
+        let energies = singularValues.map { $0 * $0 }
+        let total = energies.reversed().reduce(0, +)
+        var cumulative = 0.0
+        for (index, value) in singularValues.enumerated() {
+            let fraction = total > 0 ? energies[index] / total : 0
+            cumulative += fraction
+            try file.write("\(prefix)\(index + 1),\(value),\(fraction),\(min(1, cumulative))\r\n")
+        }
     }
 }

@@ -1,4 +1,4 @@
-import FoundationEssentials
+import Checkpoints
 
 /// Where σ stands in a CoLA layer (PAPER.md, placement ablation).
 public enum ActivationPlacement: String, Codable, Sendable, CaseIterable {
@@ -54,67 +54,46 @@ public struct DecoderConfiguration: Sendable, Equatable {
 
     /// Reads a configuration. `path` names the file in errors.
     public init(json: String, path: String) throws(TransformerError) {
-        let raw: RawConfiguration
-        do {
-            raw = try JSONDecoder().decode(RawConfiguration.self, from: Data(json.utf8))
-        } catch let DecodingError.typeMismatch(type, context) {
-            throw .configuration(path: path, key: name(context.codingPath), found: "another type", expected: "\(type)")
-        } catch {
-            throw .configuration(path: path, key: "config", found: "text that is not valid JSON", expected: "config.json")
-        }
-        modelType = raw.model_type ?? "llama"
+        let raw = try ConfigurationText(json, path: path)
+        modelType = try raw.string("model_type") ?? "llama"
         guard Self.supportedModelTypes.contains(modelType) else { throw .architecture(path: path, found: modelType) }
 
-        func need(_ value: Int?, _ key: String) throws(TransformerError) -> Int {
-            guard let value else { throw .configuration(path: path, key: key, found: "nothing", expected: "a number") }
-            guard value > 0, value < 1 << 31 else {
-                throw .configuration(path: path, key: key, found: "\(value)", expected: "a positive number")
-            }
-            return value
-        }
-        hiddenSize = try need(raw.hidden_size, "hidden_size")
-        intermediateSize = try need(raw.intermediate_size, "intermediate_size")
-        layers = try need(raw.num_hidden_layers, "num_hidden_layers")
-        heads = try need(raw.num_attention_heads, "num_attention_heads")
-        keyValueHeads = try need(raw.num_key_value_heads ?? raw.num_attention_heads, "num_key_value_heads")
-        vocabularySize = try need(raw.vocab_size, "vocab_size")
-        if let size = raw.head_dim {
-            headSize = try need(size, "head_dim")
-        } else {
-            guard hiddenSize % heads == 0 else {
-                throw .configuration(
-                    path: path, key: "head_dim", found: "nothing",
-                    expected: "a number, because hidden_size \(hiddenSize) is no multiple of \(heads) heads")
-            }
-            headSize = hiddenSize / heads
-        }
+        hiddenSize = try raw.size("hidden_size")
+        intermediateSize = try raw.size("intermediate_size")
+        layers = try raw.size("num_hidden_layers")
+        heads = try raw.size("num_attention_heads")
+        keyValueHeads = try raw.size("num_key_value_heads", default: heads)
+        vocabularySize = try raw.size("vocab_size")
+        let isMultiple = hiddenSize % heads == 0
+        headSize = try raw.size("head_dim", default: isMultiple ? hiddenSize / heads : nil)
         guard heads % keyValueHeads == 0 else {
-            throw .configuration(
-                path: path, key: "num_key_value_heads", found: "\(keyValueHeads)",
-                expected: "a divisor of num_attention_heads \(heads)")
+            throw raw.error("num_key_value_heads", "\(keyValueHeads)", "a divisor of num_attention_heads \(heads)")
         }
-        guard headSize % 2 == 0 else {
-            throw .configuration(path: path, key: "head_dim", found: "\(headSize)", expected: "an even number")
-        }
-        let epsilon = raw.rms_norm_eps ?? 1e-6
-        guard epsilon >= 0, epsilon < 1 else {
-            throw .configuration(path: path, key: "rms_norm_eps", found: "\(epsilon)", expected: "a small number")
-        }
+        guard headSize % 2 == 0 else { throw raw.error("head_dim", "\(headSize)", "an even number") }
+        let epsilon = try raw.number("rms_norm_eps") ?? 1e-6
+        guard epsilon >= 0, epsilon < 1 else { throw raw.error("rms_norm_eps", "\(epsilon)", "a small number") }
         normEpsilon = Float(epsilon)
-        if let act = raw.hidden_act, act != "silu", act != "swish" {
-            throw .configuration(path: path, key: "hidden_act", found: act, expected: "silu")
+        if let act = try raw.string("hidden_act"), act != "silu", act != "swish" {
+            throw raw.error("hidden_act", act, "silu")
         }
-        if raw.sliding_window != nil, raw.use_sliding_window ?? (modelType != "qwen2") {
-            throw .configuration(
-                path: path, key: "sliding_window", found: "\(raw.sliding_window!)", expected: "none: not supported")
+        if let window = try raw.number("sliding_window"), try raw.flag("use_sliding_window") ?? (modelType != "qwen2") {
+            throw raw.error("sliding_window", "\(window)", "none: attention here sees all earlier tokens")
         }
-        if let part = raw.partial_rotary_factor, part != 1 {
-            throw .configuration(path: path, key: "partial_rotary_factor", found: "\(part)", expected: "1")
+        if let part = try raw.number("partial_rotary_factor"), part != 1 {
+            throw raw.error("partial_rotary_factor", "\(part)", "1: whole heads are rotated")
         }
-        rotary = try RotaryConfiguration(raw, path: path)
-        tiesEmbedding = raw.tie_word_embeddings ?? false
-        maximumPositions = raw.max_position_embeddings
-        placement = raw.cola_activation ?? ((raw.only_lr_act ?? false) ? .inner : .both)
+        rotary = try RotaryConfiguration(raw)
+        tiesEmbedding = try raw.flag("tie_word_embeddings") ?? false
+        maximumPositions = try raw.number("max_position_embeddings").map { Int($0) }
+        if let text = try raw.string("cola_activation") {
+            guard let placement = ActivationPlacement(rawValue: text) else {
+                let known = ActivationPlacement.allCases.map(\.rawValue).joined(separator: ", ")
+                throw raw.error("cola_activation", text, "one of \(known)")
+            }
+            self.placement = placement
+        } else {
+            placement = try raw.flag("only_lr_act") ?? false ? .inner : .both
+        }
     }
 
     /// Columns of q and rows of o's input: H · D.
@@ -134,38 +113,66 @@ public struct DecoderConfiguration: Sendable, Equatable {
     }
 }
 
-/// The keys of config.json that matter here, as they stand in the file.
-struct RawConfiguration: Codable {
-    struct Rotary: Codable {
-        var type: String?
-        var rope_type: String?
-        var rope_theta: Double?
-        var factor: Double?
-        var low_freq_factor: Double?
-        var high_freq_factor: Double?
-        var original_max_position_embeddings: Double?
+/// The values of a config.json, by key and type; a missing key and `null` are the same.
+struct ConfigurationText {
+    let path: String
+    private let prefix: String
+    private let values: JSONValue
+
+    init(_ json: String, path: String) throws(TransformerError) {
+        self.path = path
+        prefix = ""
+        do throws(JSONError) {
+            values = try JSONValue(parsing: json)
+        } catch {
+            throw .configuration(path: path, key: "config", found: "\(error)", expected: "JSON text")
+        }
+        guard values.objectValue != nil else { throw .configuration(path: path, key: "config", found: "another value", expected: "an object") }
     }
 
-    var model_type: String?
-    var hidden_size: Int?
-    var intermediate_size: Int?
-    var num_hidden_layers: Int?
-    var num_attention_heads: Int?
-    var num_key_value_heads: Int?
-    var head_dim: Int?
-    var vocab_size: Int?
-    var rms_norm_eps: Double?
-    var rope_theta: Double?
-    var rope_scaling: Rotary?
-    var rope_parameters: Rotary?
-    var tie_word_embeddings: Bool?
-    var max_position_embeddings: Int?
-    var hidden_act: String?
-    var sliding_window: Int?
-    var use_sliding_window: Bool?
-    var partial_rotary_factor: Double?
-    var only_lr_act: Bool?
-    var cola_activation: ActivationPlacement?
-}
+    private init(path: String, prefix: String, values: JSONValue) {
+        self.path = path
+        self.prefix = prefix
+        self.values = values
+    }
 
-private func name(_ path: [any CodingKey]) -> String { path.map(\.stringValue).joined(separator: ".") }
+    func error(_ key: String, _ found: String, _ expected: String) -> TransformerError {
+        .configuration(path: path, key: prefix + key, found: found, expected: expected)
+    }
+
+    private func value(_ key: String) -> JSONValue? {
+        guard let value = values[key], !value.isNull else { return nil }
+        return value
+    }
+
+    private func get<T>(_ key: String, _ kind: String, _ convert: (JSONValue) -> T?) throws(TransformerError) -> T? {
+        guard let value = value(key) else { return nil }
+        guard let converted = convert(value) else { throw error(key, value.text(), kind) }
+        return converted
+    }
+
+    func string(_ key: String) throws(TransformerError) -> String? { try get(key, "a text") { $0.stringValue } }
+    func flag(_ key: String) throws(TransformerError) -> Bool? { try get(key, "true or false") { $0.boolValue } }
+    func number(_ key: String) throws(TransformerError) -> Double? {
+        try get(key, "a number") { $0.doubleValue.flatMap { $0.isFinite && abs($0) < 1e15 ? $0 : nil } }
+    }
+
+    /// A positive whole number, or `fallback` where the key is missing.
+    func size(_ key: String, default fallback: Int? = nil) throws(TransformerError) -> Int {
+        guard let value = value(key) else {
+            guard let fallback else { throw error(key, "nothing", "a positive whole number") }
+            return fallback
+        }
+        guard let size = value.intValue, size > 0, size < 1 << 31 else {
+            throw error(key, value.text(), "a positive whole number")
+        }
+        return size
+    }
+
+    /// The values of an object inside this one.
+    func object(_ key: String) throws(TransformerError) -> ConfigurationText? {
+        try get(key, "an object") { value in
+            value.objectValue.map { _ in ConfigurationText(path: path, prefix: "\(prefix)\(key).", values: value) }
+        }
+    }
+}

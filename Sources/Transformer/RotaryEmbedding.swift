@@ -14,34 +14,29 @@ public struct RotaryConfiguration: Sendable, Equatable {
     public var base: Double
     public var scaling: Scaling
 
-    init(_ raw: RawConfiguration, path: String) throws(TransformerError) {
-        let parameters = raw.rope_parameters ?? raw.rope_scaling
-        base = raw.rope_parameters?.rope_theta ?? raw.rope_theta ?? 10000
-        guard base > 0 else {
-            throw .configuration(path: path, key: "rope_theta", found: "\(base)", expected: "a positive number")
-        }
-        func need(_ value: Double?, _ key: String) throws(TransformerError) -> Double {
+    init(_ raw: ConfigurationText) throws(TransformerError) {
+        // One object holds base and scaling in files since transformers 5; before, the base stood outside.
+        let parameters = try raw.object("rope_parameters")
+        let scaling = try parameters ?? raw.object("rope_scaling")
+        base = try parameters?.number("rope_theta") ?? raw.number("rope_theta") ?? 10000
+        guard base > 0 else { throw raw.error("rope_theta", "\(base)", "a positive number") }
+
+        func need(_ key: String, default fallback: Double? = nil) throws(TransformerError) -> Double {
+            let value = try scaling?.number(key) ?? fallback
             guard let value, value > 0 else {
-                throw .configuration(
-                    path: path, key: "rope_scaling.\(key)", found: value.map { "\($0)" } ?? "nothing",
-                    expected: "a positive number")
+                throw (scaling ?? raw).error(key, value.map { "\($0)" } ?? "nothing", "a positive number")
             }
             return value
         }
-        switch parameters?.rope_type ?? parameters?.type ?? "default" {
-        case "default": scaling = .none
-        case "linear": scaling = .linear(factor: try need(parameters?.factor, "factor"))
+        switch try scaling?.string("rope_type") ?? scaling?.string("type") ?? "default" {
+        case "default": self.scaling = .none
+        case "linear": self.scaling = .linear(factor: try need("factor"))
         case "llama3":
-            scaling = .llama3(
-                factor: try need(parameters?.factor, "factor"),
-                low: try need(parameters?.low_freq_factor, "low_freq_factor"),
-                high: try need(parameters?.high_freq_factor, "high_freq_factor"),
-                originalPositions: try need(
-                    parameters?.original_max_position_embeddings ?? raw.max_position_embeddings.map(Double.init),
-                    "original_max_position_embeddings"))
-        case let other:
-            throw .configuration(
-                path: path, key: "rope_scaling.rope_type", found: other, expected: "default, linear or llama3")
+            let positions = try raw.number("max_position_embeddings")
+            self.scaling = .llama3(
+                factor: try need("factor"), low: try need("low_freq_factor"), high: try need("high_freq_factor"),
+                originalPositions: try need("original_max_position_embeddings", default: positions))
+        case let other: throw (scaling ?? raw).error("rope_type", other, "default, linear or llama3")
         }
     }
 

@@ -13,7 +13,7 @@ void ck_moments_pack(const float *x, size_t rows, size_t stride, size_t count, d
 /// block ← block + aᵀ·b in double precision, for two packed panels of `rows` rows; `block` is ck_panel × ck_panel.
 void ck_moments_update(const double *a, const double *b, size_t rows, double *block);
 
-/// The instruction set that `ck_moments_update` runs on: "avx512", "avx2" or "baseline".
-const char *ck_moments_kernel(void);
+/// The widest instruction set that this processor and `ck_moments_update` have: "avx512", "avx2" or "baseline".
+const char *ck_instruction_set(void);
 
 #endif

@@ -1,0 +1,60 @@
+import ArgumentParser
+import Checkpoints
+import Glibc
+import LinearAlgebra
+import Tokenizers
+import Transformer
+
+/// What a tool's exit code says; README.md lists them for users.
+public enum ToolExit {
+    public static let usage: Int32 = 64
+    public static let badInput: Int32 = 65
+    public static let missingInput: Int32 = 66
+    public static let bug: Int32 = 70
+    public static let cannotWrite: Int32 = 73
+
+    /// The code for an error of one of the libraries.
+    public static func code(for error: any Error) -> Int32 {
+        switch error {
+        case CheckpointError.missing: missingInput
+        case CheckpointError.cannotWrite: cannotWrite
+        case is CheckpointError, is TransformerError, is TokenizerError, is InputError: badInput
+        case is LinearAlgebraError: badInput
+        default: bug
+        }
+    }
+}
+
+/// Input that can be read but not used: empty, too short, of another model.
+public struct InputError: Error, Equatable, CustomStringConvertible {
+    public let description: String
+    public init(_ description: String) { self.description = description }
+}
+
+extension ParsableCommand {
+    /// Parses the command line, runs the command and ends the process with the code that DESIGN gives each outcome.
+    public static func runAsTool() -> Never {
+        prepareProcess()
+        do {
+            var command = try parseAsRoot()
+            do {
+                try command.run()
+            } catch let error where !isFromParser(error) {
+                Console.writeError("\(_commandName): error: \(error)\n")
+                exit(ToolExit.code(for: error))
+            }
+            fflush(stdout)
+            guard ferror(stdout) == 0 else {
+                Console.writeError("\(_commandName): error: standard output: cannot write\n")
+                exit(ToolExit.cannotWrite)
+            }
+            exit(0)
+        } catch {
+            exit(withError: error)
+        }
+    }
+
+    private static func isFromParser(_ error: any Error) -> Bool {
+        error is ExitCode || error is ValidationError || error is CleanExit || exitCode(for: error) == .validationFailure
+    }
+}

@@ -1,0 +1,91 @@
+import CCrypto
+import Checkpoints
+import CKernels
+import COneDNN
+import Glibc
+import LinearAlgebra
+import Tensors
+
+/// Where a result came from: what every output file carries.
+public enum Provenance {
+    /// Version of the tools.
+    public static let version = "0.1.0"
+
+    /// Tool, version, command line, and the kernels and libraries that did the arithmetic.
+    public static func tool() -> JSONObject {
+        JSONObject([
+            ("tool", .string(commandName)), ("version", .string(version)),
+            ("command_line", .array(CommandLine.arguments.map { .string($0) })), ("kernels", .object(kernels())),
+        ])
+    }
+
+    public static func kernels() -> JSONObject {
+        let dnnl = Int(conednn_version())
+        return JSONObject([
+            ("onednn", .string("\(dnnl / 10000).\(dnnl / 100 % 100).\(dnnl % 100)")),
+            ("openblas", .string(OpenBLAS.kernel)), ("moments", .string(String(cString: ck_instruction_set()))),
+            ("threads", .integer(ThreadPool.threads)),
+        ])
+    }
+
+    public static var commandName: String {
+        String((CommandLine.arguments.first ?? "cola").split(separator: "/").last ?? "cola")
+    }
+
+    /// Path, size and SHA-256 of an input; of a folder, of each file directly in it that is not hidden.
+    public static func input(_ path: String) throws(CheckpointError) -> JSONValue {
+        var status = stat()
+        guard stat(path, &status) == 0 else { throw .missing(path: path) }
+        guard status.st_mode & S_IFMT == S_IFDIR else {
+            let digest = try sha256(path)
+            return [
+                "path": .string(path), "bytes": .integer(Int(status.st_size)), "sha256": .string(digest),
+            ]
+        }
+        var files: [JSONValue] = []
+        for name in try folderEntries(path) where !name.hasPrefix(".") {
+            let file = "\(path)/\(name)"
+            if stat(file, &status) == 0, status.st_mode & S_IFMT == S_IFREG { files.append(try input(file)) }
+        }
+        return ["path": .string(path), "files": .array(files)]
+    }
+
+    /// Names in a folder, sorted.
+    public static func folderEntries(_ path: String) throws(CheckpointError) -> [String] {
+        guard let folder = opendir(path) else {
+            throw .unreadable(path: path, reason: String(cString: strerror(errno)))
+        }
+        defer { closedir(folder) }
+        var names: [String] = []
+        while let entry = readdir(folder) {
+            let name = withUnsafeBytes(of: &entry.pointee.d_name) {
+                String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+            }
+            if name != "." && name != ".." { names.append(name) }
+        }
+        return names.sorted()
+    }
+
+    /// SHA-256 of a file, in hexadecimal.
+    public static func sha256(_ path: String) throws(CheckpointError) -> String {
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw .unreadable(path: path, reason: String(cString: strerror(errno))) }
+        defer { close(descriptor) }
+        posix_fadvise(descriptor, 0, 0, POSIX_FADV_SEQUENTIAL)
+        let context = EVP_MD_CTX_new()
+        defer { EVP_MD_CTX_free(context) }
+        EVP_DigestInit_ex(context, EVP_sha256(), nil)
+        let buffer = Tensor<UInt8>(uninitialized: [1 << 20])
+        while true {
+            let count = read(descriptor, buffer.pointer, buffer.count)
+            if count < 0 && errno == EINTR { continue }
+            guard count >= 0 else { throw .unreadable(path: path, reason: String(cString: strerror(errno))) }
+            if count == 0 { break }
+            EVP_DigestUpdate(context, buffer.pointer, count)
+        }
+        var digest = [UInt8](repeating: 0, count: 32)
+        EVP_DigestFinal_ex(context, &digest, nil)
+        let digits = Array("0123456789abcdef".utf8)
+        return String(decoding: digest.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
+    }
+}

@@ -1,0 +1,77 @@
+import Checkpoints
+
+/// A number with a fixed count of decimals.
+public func fixed(_ value: Double, _ decimals: Int) -> String {
+    guard value.isFinite else { return "\(value)" }
+    var scale = 1.0
+    for _ in 0..<decimals { scale *= 10 }
+    guard abs(value) * scale < 9e15 else { return "\(value)" }
+    let digits = String(Int((abs(value) * scale).rounded()))
+    let padded = String(repeating: "0", count: max(0, decimals + 1 - digits.count)) + digits
+    let sign = value < 0 && padded.contains(where: { $0 != "0" }) ? "-" : ""
+    guard decimals > 0 else { return sign + padded }
+    return "\(sign)\(padded.dropLast(decimals)).\(padded.suffix(decimals))"
+}
+
+/// Bytes in the unit that keeps the number readable.
+public func byteCount(_ bytes: Int) -> String {
+    switch bytes {
+    case ..<1024: "\(bytes) B"
+    case ..<(1 << 20): "\(fixed(Double(bytes) / 1024, 1)) KiB"
+    case ..<(1 << 30): "\(fixed(Double(bytes) / Double(1 << 20), 1)) MiB"
+    default: "\(fixed(Double(bytes) / Double(1 << 30), 2)) GiB"
+    }
+}
+
+/// A count with thousands separated by commas.
+public func grouped(_ count: Int) -> String {
+    var digits = String(abs(count))
+    var groups: [Substring] = []
+    while digits.count > 3 {
+        groups.insert(digits.suffix(3), at: 0)
+        digits.removeLast(3)
+    }
+    return (count < 0 ? "-" : "") + ([Substring(digits)] + groups).joined(separator: ",")
+}
+
+/// Columns aligned with two spaces between them; numbers belong to the right.
+public struct TextTable {
+    public enum Alignment: Sendable { case left, right }
+
+    private let alignments: [Alignment]
+    private var rows: [[String]] = []
+
+    public init(_ header: [(String, Alignment)]) {
+        alignments = header.map(\.1)
+        rows.append(header.map(\.0))
+    }
+
+    public mutating func append(_ row: [String]) {
+        precondition(row.count == alignments.count, "\(row.count) cells in \(alignments.count) columns")
+        rows.append(row)
+    }
+
+    public var text: String {
+        let widths = alignments.indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
+        return rows.map { row in
+            let cells = row.indices.map { column in
+                let padding = String(repeating: " ", count: widths[column] - row[column].count)
+                return alignments[column] == .left ? row[column] + padding : padding + row[column]
+            }
+            return cells.joined(separator: "  ").replacing(/\ +$/, with: "")
+        }.joined(separator: "\n")
+    }
+}
+
+/// A fraction from 0 to 1 as a bar of block elements, `width` characters wide.
+public func bar(_ fraction: Double, width: Int) -> String {
+    let eighths = Int((min(1, max(0, fraction)) * Double(width * 8)).rounded())
+    let partial = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8]
+    let filled = String(repeating: "█", count: eighths / 8) + partial
+    return filled + String(repeating: " ", count: max(0, width - filled.count))
+}
+
+extension JSONValue {
+    /// A text without its quotes; any other value as JSON.
+    var plainText: String { stringValue ?? text() }
+}

@@ -1,0 +1,148 @@
+import ArgumentParser
+import Checkpoints
+import CommandSupport
+import Glibc
+import Spectra
+import Transformer
+
+struct SpectrumCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "spectrum",
+        abstract: "Singular values and effective ranks of the activations of every layer, as CSV.",
+        discussion: """
+            Runs the text through the model and writes DIR/spectra.csv (every singular value), DIR/ranks.csv (one row per \
+            layer, module and side) and DIR/run.json (where it came from). Memory does not depend on the number of tokens.
+
+            Example:
+              cola-analyze spectrum smollm2.h5 --text speeches.txt --max-tokens 8192 --out spectra
+            """)
+
+    @OptionGroup var checkpoint: CheckpointOptions
+    @OptionGroup var input: TokenOptions
+
+    @Option(name: .long, help: ArgumentHelp("Folder for the results; made if it is not there.", valueName: "dir"))
+    var out: String
+
+    @Option(help: ArgumentHelp("Tokens of a sequence (default: 512, or the rows of a 2-D token file).", valueName: "count"))
+    var sequenceLength: Int?
+
+    @Option(help: ArgumentHelp("Sequences that go through the model together.", valueName: "count"))
+    var batch = 4
+
+    @Option(
+        help: ArgumentHelp(
+            "Modules, by comma: q, k, v, o, gate, up, down, residual, or their full paths.", valueName: "names"))
+    var modules = "all"
+
+    @Option(help: ArgumentHelp("Layers, by comma, from 0: 0,5,10-14.", valueName: "numbers"))
+    var layers = "all"
+
+    @Option(
+        help: ArgumentHelp(
+            "Sides, by comma: output, input, bottleneck, bottleneck_activated (the last two in CoLA layers).",
+            valueName: "names"))
+    var sides = "output"
+
+    @Option(help: ArgumentHelp("Fractions of the energy to report ranks for, by comma.", valueName: "fractions"))
+    var alpha = "0.90,0.95,0.99,0.999"
+
+    @Flag(help: "Remove the mean over the tokens first.")
+    var center = false
+
+    @Flag(help: "Spectra of the weight matrices as well, in DIR/weight_spectra.csv.")
+    var weights = false
+
+    @Option(help: "What matrix products compute with: f32, or bf16 with sums in f32.")
+    var precision = Precision.f32
+
+    @Option(
+        help: "How activations are summed up: gram (moments in double precision), or qr (the slow reference).")
+    var accumulation = Accumulation.gram
+
+    @OptionGroup var consoleOptions: ConsoleOptions
+
+    func validate() throws {
+        if let sequenceLength, sequenceLength < 1 {
+            throw ValidationError("--sequence-length \(sequenceLength): expected at least 1.")
+        }
+        if batch < 1 { throw ValidationError("--batch \(batch): expected at least 1.") }
+        _ = try parsedModules()
+        _ = try parsedSides()
+        _ = try parsedAlphas()
+        _ = try parsedLayers(count: .max)
+    }
+
+    func run() throws {
+        let console = consoleOptions.console
+        prepareNumerics(console)
+        let start = monotonicSeconds()
+        var run = SpectrumRun(command: self, console: console)
+        try run.execute()
+        console.note("done in \(fixed(monotonicSeconds() - start, 1)) s, peak memory \(byteCount(peakMemory()))")
+    }
+}
+
+extension Accumulation: ExpressibleByArgument {}
+
+// MARK: - Lists in options
+
+extension SpectrumCommand {
+    private func parts(_ text: String) -> [String] {
+        text.split(separator: ",").map { $0.filter { $0 != " " } }
+    }
+
+    func parsedModules() throws -> [MeasuredModule] {
+        if modules == "all" { return MeasuredModule.allCases }
+        let chosen = try parts(modules).map { name in
+            guard let module = MeasuredModule(name) else {
+                throw ValidationError("--modules: '\(name)' is none of q, k, v, o, gate, up, down, residual.")
+            }
+            return module
+        }
+        guard !chosen.isEmpty else { throw ValidationError("--modules: expected at least one.") }
+        return MeasuredModule.allCases.filter(chosen.contains)
+    }
+
+    func parsedSides() throws -> [Side] {
+        let chosen = try parts(sides).map { name in
+            guard let side = Side(rawValue: name) else {
+                let known = Side.allCases.map(\.rawValue).joined(separator: ", ")
+                throw ValidationError("--sides: '\(name)' is none of \(known).")
+            }
+            return side
+        }
+        guard !chosen.isEmpty else { throw ValidationError("--sides: expected at least one.") }
+        return Side.allCases.filter(chosen.contains)
+    }
+
+    /// The fractions, and each as it was written: that names its column.
+    func parsedAlphas() throws -> [(value: Double, text: String)] {
+        let chosen = try parts(alpha).map { text in
+            guard let value = Double(text), value > 0, value <= 1 else {
+                throw ValidationError("--alpha: '\(text)' is no fraction between 0 and 1.")
+            }
+            return (value, text)
+        }
+        guard !chosen.isEmpty else { throw ValidationError("--alpha: expected at least one.") }
+        guard Set(chosen.map(\.1)).count == chosen.count else { throw ValidationError("--alpha: a fraction stands twice.") }
+        return chosen
+    }
+
+    func parsedLayers(count: Int) throws -> [Int] {
+        if layers == "all" { return count == .max ? [] : Array(0..<count) }
+        var chosen: Set<Int> = []
+        for part in parts(layers) {
+            let ends = part.split(separator: "-", omittingEmptySubsequences: false).map { Int($0) }
+            guard let first = ends.first ?? nil, let last = ends.last ?? nil, ends.count <= 2, first <= last else {
+                throw ValidationError("--layers: '\(part)' is neither a number nor a range like 3-7.")
+            }
+            guard last < count else {
+                throw InputError("--layers \(part): the model has \(count) layers, 0 to \(count - 1)")
+            }
+            guard last < 100_000 else { throw ValidationError("--layers: \(last) is too large.") }
+            chosen.formUnion(first...last)
+        }
+        guard !chosen.isEmpty else { throw ValidationError("--layers: expected at least one.") }
+        return chosen.sorted()
+    }
+}

@@ -1,0 +1,149 @@
+import Checkpoints
+import CommandSupport
+import Glibc
+import Spectra
+import Tensors
+import Transformer
+
+/// One run of `spectrum`, phase by phase.
+struct SpectrumRun {
+    let command: SpectrumCommand
+    let console: Console
+    private var seconds: [JSONObject.Member] = []
+    private var phaseStart = monotonicSeconds()
+
+    init(command: SpectrumCommand, console: Console) {
+        self.command = command
+        self.console = console
+    }
+
+    private mutating func endPhase(_ name: String) {
+        let now = monotonicSeconds()
+        seconds.append((name, .number(now - phaseStart)))
+        phaseStart = now
+    }
+
+    mutating func execute() throws {
+        let alphas = try command.parsedAlphas()
+        let source = try command.checkpoint.open()
+        let configuration = try DecoderConfiguration(of: source)
+        let layers = try command.parsedLayers(count: configuration.layers)
+        try makeFolder(command.out)
+        let streams = try command.input.load(for: source, configuration)
+        let sequences = try self.sequences(of: streams)
+        endPhase("read_input")
+
+        let decoder = try Decoder(from: source, precision: command.precision, includingHead: false)
+        endPhase("load_weights")
+        let request = SpectrumRequest(
+            modules: try command.parsedModules(), layers: layers, sides: try command.parsedSides(),
+            isCentered: command.center, accumulation: command.accumulation)
+        let analysis = SpectrumAnalysis(request, of: decoder)
+        guard !analysis.keys.isEmpty else {
+            throw InputError(
+                "\(source.path): nothing to measure: the chosen layers and modules have no side \(command.sides); "
+                    + "bottlenecks are there in CoLA layers only")
+        }
+        let tokens = observe(sequences, decoder, analysis)
+        endPhase("forward_and_moments")
+
+        let decomposing = console.progress("decompose", unit: "spectra", total: analysis.keys.count)
+        let quarter = configuration.hiddenSize / 4
+        let measured = try analysis.spectra { decomposing.update($0) }
+            .map { MeasuredSpectrum($0, alphas: alphas.map(\.value), quarter: quarter) }
+        decomposing.finish()
+        endPhase("decompose")
+
+        try SpectrumTables.writeSpectra(measured, to: "\(command.out)/spectra.csv")
+        try SpectrumTables.writeRanks(measured, alphas: alphas.map(\.text), to: "\(command.out)/ranks.csv")
+        if command.weights { try writeWeightSpectra(decoder, layers: layers) }
+        endPhase("write")
+
+        var record = try provenance(source: source, decoder: decoder, tokens: tokens, sequences: sequences.count)
+        warnIfFewTokens(tokens, measured)
+        let summary = SpectrumSummary(
+            measured: measured, alphas: alphas.map(\.text), quarter: quarter, hiddenSize: configuration.hiddenSize)
+        endPhase("hash_inputs")
+        record.append("seconds", .object(JSONObject(seconds)))
+        record.append("peak_memory_bytes", .integer(peakMemory()))
+        try AtomicFile.write(JSONValue.object(record).text(indent: 2) + "\n", to: "\(command.out)/run.json")
+        if command.consoleOptions.json {
+            record.append("ranks", summary.json)
+            print(JSONValue.object(record).text(indent: 2))
+        } else {
+            print(summary.text(folder: command.out))
+        }
+    }
+
+    private func sequences(of streams: [TokenStream]) throws -> [ArraySlice<UInt32>] {
+        let sequences = streams.flatMap { stream in
+            stream.sequences(length: command.sequenceLength ?? stream.rowLength ?? 512)
+        }
+        guard sequences.reduce(0, { $0 + $1.count }) >= 2 else {
+            throw InputError("\(streams.first?.name ?? "input"): fewer than two tokens")
+        }
+        return sequences
+    }
+
+    /// Runs the sequences through the decoder, a few at a time, while the analysis watches; returns the token count.
+    private func observe(_ sequences: [ArraySlice<UInt32>], _ decoder: Decoder, _ analysis: SpectrumAnalysis) -> Int {
+        let longest = sequences.map(\.count).max() ?? 0
+        let batch = min(command.batch, sequences.count)
+        let workspace = Workspace(decoder, maximumTokens: batch * longest, longestSequence: longest)
+        let total = sequences.reduce(0) { $0 + $1.count }
+        let progress = console.progress("forward and moments", unit: "tokens", total: total)
+        var done = 0
+        for start in stride(from: 0, to: sequences.count, by: batch) {
+            let tokens = TokenBatch(Array(sequences[start..<min(start + batch, sequences.count)]))
+            decoder.forward(tokens, in: workspace, layers: analysis.layersNeeded, observer: analysis)
+            done += tokens.count
+            progress.update(done)
+        }
+        progress.finish()
+        return total
+    }
+
+    private func writeWeightSpectra(_ decoder: Decoder, layers: [Int]) throws {
+        let modules = try command.parsedModules().compactMap { module in
+            if case .linear(let linear) = module { linear } else { nil }
+        }
+        let progress = console.progress("weights", unit: "matrices", total: layers.count * modules.count)
+        let entries = try WeightSpectra.compute(decoder, layers: layers, modules: modules) { progress.update($0) }
+        progress.finish()
+        try SpectrumTables.writeWeightSpectra(entries, to: "\(command.out)/weight_spectra.csv")
+    }
+
+    private func warnIfFewTokens(_ tokens: Int, _ measured: [MeasuredSpectrum]) {
+        let widest = measured.map(\.spectrum.singularValues.count).max() ?? 0
+        let features = measured.map(\.spectrum.features).max() ?? 0
+        guard tokens < 4 * min(features, max(widest, 1)) else { return }
+        console.warn(
+            "\(tokens) tokens for up to \(features) features: ranks of a sample that small are too low; "
+                + "four tokens per feature are the least to trust")
+    }
+
+    private func provenance(source: any TensorSource, decoder: Decoder, tokens: Int, sequences: Int) throws -> JSONObject {
+        var record = Provenance.tool()
+        record.append("checkpoint", try Provenance.input(command.checkpoint.checkpoint))
+        record.append("checkpoint_format", .string(source.formatName))
+        record.append("inputs", .array(try command.input.paths.map { path in try Provenance.input(path) }))
+        record.append("tokens", .integer(tokens))
+        record.append("sequences", .integer(sequences))
+        record.append("batch", .integer(command.batch))
+        record.append("layers", .integer(decoder.configuration.layers))
+        record.append("hidden_size", .integer(decoder.configuration.hiddenSize))
+        record.append("precision", .string(command.precision.rawValue))
+        record.append("accumulation", .string(command.accumulation.rawValue))
+        record.append("centered", .bool(command.center))
+        record.append("sides", .string(command.sides))
+        return record
+    }
+}
+
+/// Makes a folder for results, unless it is there, and sees that it can be written to.
+private func makeFolder(_ path: String) throws(CheckpointError) {
+    if mkdir(path, 0o777) != 0, errno != EEXIST {
+        throw .cannotWrite(path: path, reason: String(cString: strerror(errno)))
+    }
+    try AtomicFile("\(path)/run.json").discard()
+}
