@@ -59,13 +59,21 @@ extension HDF5Layout {
         let hasEmbedding: Bool
     }
 
+    /// The one nearest to the root, among equals the one with a usual name; several if that does not decide.
     private static func best(_ ranking: [Ranked]) -> (layout: HDF5Layout?, contenders: [String])? {
         func order(_ ranked: Ranked) -> [Int] {
             let usual = ["model", "weights", "state_dict", "model_state_dict"]
             let preference = ranked.layout.base.last.flatMap { usual.firstIndex(of: $0) } ?? usual.count
-            return [-ranked.recognised, ranked.layout.base.count, preference]
+            return [ranked.layout.base.count, preference]
         }
-        let sorted = ranking.sorted { order($0).lexicographicallyPrecedes(order($1)) }
+        // A bare model in a group named "model" makes sense from the root too, but for its head.
+        let sensible = ranking.filter { outer in
+            !ranking.contains { inner in
+                inner.recognised > outer.recognised && inner.layout.base.starts(with: outer.layout.base)
+                    && inner.layout.places.count >= outer.layout.places.count
+            }
+        }
+        let sorted = sensible.sorted { order($0).lexicographicallyPrecedes(order($1)) }
         guard let first = sorted.first else { return nil }
         let ties = sorted.filter { order($0) == order(first) }
         guard ties.count == 1 else { return (nil, ties.map { "/" + $0.layout.base.joined(separator: "/") }) }

@@ -103,6 +103,9 @@ final class HDF5Handle {
         isOpen = false
     }
 
+    /// Leaves the identifier open for the rest of the process.
+    func leak() { isOpen = false }
+
     func close(ignoringFailure: Void) {
         do throws(HDF5Failure) { try close() } catch {}
     }
