@@ -63,7 +63,7 @@ struct GGUFTokenizer {
         var pieces: [SentencePieceModel.Piece] = []
         for (token, score) in zip(tokens, scores) {
             // Pieces are matched in escaped text, but tokens that users defined are stored as they read.
-            let text = token.type == .userDefined ? Self.escaped(token.text) : token.text
+            let text = token.type == .userDefined ? SentencePieceModel.escaped(token.text) : token.text
             pieces.append(.init(text: text, score: score, type: token.type))
         }
         let model = SentencePieceModel(
@@ -71,12 +71,6 @@ struct GGUFTokenizer {
             bos: try special("bos", count: tokens.count), eos: try special("eos", count: tokens.count),
             pad: try special("padding", count: tokens.count))
         return try model.serialized(path: path)
-    }
-
-    private static func escaped(_ text: String) -> String {
-        var scalars = String.UnicodeScalarView()
-        for scalar in text.unicodeScalars { scalars.append(scalar == " " ? "\u{2581}" : scalar) }
-        return String(scalars)
     }
 
     // MARK: - Byte-level BPE

@@ -75,6 +75,13 @@ struct SentencePieceModel {
         return model.bytes
     }
 
+    /// Spaces as sentencepiece writes them inside pieces, U+2581.
+    static func escaped(_ text: String) -> String {
+        var scalars = String.UnicodeScalarView()
+        for scalar in text.unicodeScalars { scalars.append(scalar == " " ? "\u{2581}" : scalar) }
+        return String(scalars)
+    }
+
     private struct Message {
         var bytes: [UInt8] = []
 

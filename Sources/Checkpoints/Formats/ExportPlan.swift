@@ -1,0 +1,111 @@
+/// Which tensors an export writes under which names, and the configuration that goes with them.
+struct ExportPlan {
+    let items: [SafetensorsWriter.Item]
+    let configuration: JSONValue
+
+    private static let projections = [
+        "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj",
+        "mlp.down_proj",
+    ]
+
+    /// Throws `CheckpointError` if the layout cannot express the model.
+    init(_ source: any TensorSource, layout: HuggingFaceExporter.Layout, type: ElementType) throws {
+        guard let text = source.configuration else {
+            throw CheckpointError.unreadable(path: source.path, reason: "has no configuration; give a config.json")
+        }
+        let parsed = try MappedFile.json(Array(text.utf8), path: source.path, place: "config")
+        guard var object = parsed.objectValue, !source.tensors.isEmpty else {
+            throw CheckpointError.unreadable(path: source.path, reason: "has no tensors")
+        }
+        object["torch_dtype"] = .string(type == .f32 ? "float32" : type == .f16 ? "float16" : "bfloat16")
+        object["dtype"] = nil
+        let layers = object["num_hidden_layers"]?.intValue ?? 0
+        switch layout {
+        case .dense: try Self.makeDense(&object, source)
+        case .cola, .colaM: try Self.makeCoLA(&object, source, layers: layers, layout: layout)
+        }
+        configuration = .object(object)
+        items = source.tensors.map { info in
+            let name = layout == .colaM ? PublishedNames.colaM(info.name, layers: layers) : info.name
+            return SafetensorsWriter.Item(source: info.name, name: name, shape: info.shape)
+        }
+    }
+
+    private static func makeDense(_ object: inout JSONObject, _ source: any TensorSource) throws {
+        if let factor = source.tensors.first(where: { $0.name.hasSuffix(".cola_a") || $0.name.hasSuffix(".cola_b") }) {
+            throw CheckpointError.tensors(
+                path: source.path,
+                problems: ["\(factor.name): a low-rank factor, which the dense layout cannot hold; use --layout cola"])
+        }
+        let architectures = ["llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"]
+        let type = object["model_type"]?.stringValue
+        guard let type, let architecture = architectures[type] else {
+            throw CheckpointError.invalid(
+                path: source.path, place: "config, model_type", found: type ?? "nothing", expected: "llama or qwen2")
+        }
+        object["architectures"] = [.string(architecture)]
+    }
+
+    /// The published code has one rank for all layers, no grouped-query attention and no dense projection, and takes its
+    /// activation from `hidden_act`.
+    private static func makeCoLA(
+        _ object: inout JSONObject, _ source: any TensorSource, layers: Int, layout: HuggingFaceExporter.Layout
+    ) throws {
+        let place = "--layout \(layout.rawValue)"
+        func refuse(_ found: String, _ expected: String) -> CheckpointError {
+            .invalid(path: source.path, place: place, found: found, expected: expected)
+        }
+        guard layers > 0, layers <= source.tensors.count else {
+            throw refuse("num_hidden_layers \(layers)", "the number of decoder layers")
+        }
+        let heads = object["num_attention_heads"]?.intValue ?? 0
+        let keyValueHeads = object["num_key_value_heads"]?.intValue ?? heads
+        guard heads == keyValueHeads else {
+            throw refuse(
+                "grouped-query attention in layers 0 to \(layers - 1) (\(heads) heads, \(keyValueHeads) of keys and values)",
+                "as many heads of keys and values, which is all that the published code knows")
+        }
+        if let size = object["head_dim"]?.intValue, let hidden = object["hidden_size"]?.intValue, size * heads != hidden
+        {
+            throw refuse("\(heads) heads of \(size)", "heads that make up the hidden size \(hidden)")
+        }
+        let activation = object["hidden_act"]?.stringValue ?? "silu"
+        if let inner = object["lr_act_type"]?.stringValue, inner != activation {
+            throw refuse("lr_act_type \(inner)", "\(activation), because the published code takes hidden_act for it")
+        }
+
+        let shapes = Dictionary(source.tensors.map { ($0.name, $0.shape) }, uniquingKeysWith: { first, _ in first })
+        var ranks: [Int: [String]] = [:]
+        var dense: [String] = []
+        for layer in 0..<layers {
+            for projection in projections {
+                let name = "model.layers.\(layer).\(projection)"
+                if let a = shapes["\(name).cola_a"], let b = shapes["\(name).cola_b"], a.count == 2, b.count == 2,
+                    a[1] == b[0]
+                {
+                    ranks[a[1], default: []].append("layer \(layer) \(projection)")
+                } else {
+                    dense.append("layer \(layer) \(projection): no pair of low-rank factors")
+                }
+            }
+        }
+        guard dense.isEmpty else {
+            throw CheckpointError.tensors(
+                path: source.path, problems: dense + ["\(place) needs all seven projections of each layer low-rank"])
+        }
+        let common = ranks.max { ($0.value.count, $1.key) < ($1.value.count, $0.key) }
+        guard let rank = common?.key, ranks.count == 1 else {
+            let others = ranks.filter { $0.key != common?.key }.sorted { $0.key < $1.key }
+            throw CheckpointError.tensors(
+                path: source.path,
+                problems: others.flatMap { rank, names in
+                    names.map { "\($0): rank \(rank) beside \(common?.key ?? 0); \(place) has one rank for all layers" }
+                })
+        }
+        object["model_type"] = "cola"
+        object["architectures"] = [layout == .cola ? "ColaForCausalLM" : "ColaMForCausalLM"]
+        object["rank"] = .integer(rank)
+        object["ranks"] = nil
+        object["lr_act_type"] = .string(activation)
+    }
+}
