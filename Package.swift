@@ -54,7 +54,7 @@ let package = Package(
         .executableTarget(
             name: "cola-convert",
             dependencies: [
-                "CommandSupport", "Transformer", "Tokenizers", "Checkpoints",
+                "CommandSupport", "Transformer", "Tokenizers", "Checkpoints", "CKernels",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
 

@@ -1,3 +1,4 @@
+import Checkpoints
 import Glibc
 
 /// Standard error for people: messages, and progress that overwrites itself on a terminal and is a line now and then
@@ -18,7 +19,25 @@ public struct Console: Sendable {
 
     public func warn(_ text: String) { Self.writeError("warning: \(text)\n") }
 
-    public static func writeError(_ text: String) { fputs(text, stderr) }
+    public static func writeError(_ text: String) { _ = write(text, to: STDERR_FILENO) }
+
+    /// Writes the result, and a line's end, to standard output.
+    public static func output(_ text: String) throws(CheckpointError) {
+        guard write(text + "\n", to: STDOUT_FILENO) else {
+            throw .cannotWrite(path: "standard output", reason: String(cString: strerror(errno)))
+        }
+    }
+
+    private static func write(_ text: String, to descriptor: Int32) -> Bool {
+        var bytes = Array(text.utf8)[...]
+        while !bytes.isEmpty {
+            let count = bytes.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
+            if count < 0 && errno == EINTR { continue }
+            guard count > 0 else { return false }
+            bytes = bytes.dropFirst(count)
+        }
+        return true
+    }
 
     public func progress(_ title: String, unit: String, total: Int) -> Progress {
         Progress(title: title, unit: unit, total: total, isQuiet: isQuiet)
@@ -35,7 +54,7 @@ public func monotonicSeconds() -> Double {
 /// Largest resident set of this process so far, in bytes.
 public func peakMemory() -> Int {
     var usage = rusage()
-    getrusage(RUSAGE_SELF, &usage)
+    getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
     return usage.ru_maxrss * 1024
 }
 

@@ -41,20 +41,16 @@ extension ParsableCommand {
                 try command.run()
             } catch let error where !isFromParser(error) {
                 Console.writeError("\(_commandName): error: \(error)\n")
-                exit(ToolExit.code(for: error))
+                Glibc.exit(ToolExit.code(for: error))
             }
-            fflush(stdout)
-            guard ferror(stdout) == 0 else {
-                Console.writeError("\(_commandName): error: standard output: cannot write\n")
-                exit(ToolExit.cannotWrite)
-            }
-            exit(0)
+            Glibc.exit(0)
         } catch {
             exit(withError: error)
         }
     }
 
+    /// Help, a wrong option, an exit code: what the parser prints itself. For any other error its code is a plain failure.
     private static func isFromParser(_ error: any Error) -> Bool {
-        error is ExitCode || error is ValidationError || error is CleanExit || exitCode(for: error) == .validationFailure
+        error is ExitCode || exitCode(for: error) != .failure
     }
 }

@@ -155,3 +155,34 @@ public struct TokenStream: Sendable {
         }
     }
 }
+
+/// The tokenizer of a file: a tokenizer.json, a sentencepiece model, a llama2.c tokenizer.
+public func readTokenizer(_ path: String) throws -> TokenizerBlob {
+    let bytes = try readText(path)
+    let first = bytes.first { !" \n\r\t".utf8.contains($0) }
+    if first == UInt8(ascii: "{") { return .tokenizerJSON(bytes) }
+    let blob = TokenizerBlob.sentencepiece(bytes)
+    do {
+        _ = try makeTokenizer(from: blob, path: path)
+        return blob
+    } catch {
+        // Not a sentencepiece model; the other binary format says best what is wrong with it.
+        return try Llama2CTokenizer.read(path)
+    }
+}
+
+/// Number of ids of a tokenizer that can be used; throws if it cannot.
+public func checkTokenizer(_ blob: TokenizerBlob, path: String) throws -> Int {
+    try makeTokenizer(from: blob, path: path).vocabularySize
+}
+
+/// The tokenizer of a checkpoint or of a tokenizer file.
+public func tokenizer(at path: String) throws -> any Tokenizer {
+    do {
+        return try makeTokenizer(of: try Checkpoint.open(path))
+    } catch let error as CheckpointError {
+        guard case .unreadable = error else { throw error }
+        guard let blob = try? readTokenizer(path) else { throw error }
+        return try makeTokenizer(from: blob, path: path)
+    }
+}

@@ -76,7 +76,8 @@ public struct DecoderConfiguration: Sendable, Equatable {
         if let act = try raw.string("hidden_act"), act != "silu", act != "swish" {
             throw raw.error("hidden_act", act, "silu")
         }
-        if let window = try raw.number("sliding_window"), try raw.flag("use_sliding_window") ?? (modelType != "qwen2") {
+        let usesWindow = try raw.flag("use_sliding_window") ?? (modelType != "qwen2")
+        if let window = try raw.number("sliding_window"), usesWindow {
             throw raw.error("sliding_window", "\(window)", "none: attention here sees all earlier tokens")
         }
         if let part = try raw.number("partial_rotary_factor"), part != 1 {

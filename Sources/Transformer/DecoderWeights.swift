@@ -42,13 +42,13 @@ public struct DecoderWeights: Sendable {
         }
     }
 
-    /// Weights of the right shapes whose elements are not yet set.
+    /// Weights of the right shapes whose elements are not yet set; without a precision, names and shapes only.
     public init(
-        _ configuration: DecoderConfiguration, precision: Precision, includingHead: Bool = true,
+        _ configuration: DecoderConfiguration, precision: Precision?, includingHead: Bool = true,
         layout: (Int, LinearModule) -> ProjectionLayout
     ) {
         let c = configuration.hiddenSize
-        func vector(_ count: Int) -> Weight { Weight(shape: [count], precision: .f32) }
+        func vector(_ count: Int) -> Weight { Weight(shape: [count], precision: precision.map { _ in .f32 }) }
         embedding = Weight(shape: [configuration.vocabularySize, c], precision: precision)
         norm = vector(c)
         head =
@@ -119,35 +119,63 @@ extension DecoderWeights {
         from source: any TensorSource, _ configuration: DecoderConfiguration, precision: Precision = .f32,
         includingHead: Bool = true
     ) throws {
-        var stored: [String: TensorInfo] = [:]
-        for info in source.tensors { stored[info.name] = info }
+        try Self.checkNames(of: source, configuration)
+        let stored = Dictionary(uniqueKeysWithValues: source.tensors.map { ($0.name, $0) })
         self.init(configuration, precision: precision, includingHead: includingHead) { layer, module in
-            let path = "model.layers.\(layer).\(module.rawValue)"
-            let factor = stored[path + ".cola_a"]
-            return ProjectionLayout(rank: factor.map { max(1, $0.shape.last ?? 1) }, hasBias: stored[path + ".bias"] != nil)
+            Self.layout(of: "model.layers.\(layer).\(module.rawValue)", stored)
         }
         var problems: [String] = []
-        visitParameters { name, weight in
-            guard let info = stored.removeValue(forKey: name) else {
-                problems.append("\(name): missing, expected \(weight.shape)")
-                return
-            }
-            if info.shape != weight.shape { problems.append("\(name): found \(info.shape), expected \(weight.shape)") }
-        }
-        for name in stored.keys.sorted() where !Self.isIgnored(name, configuration, includingHead: includingHead) {
-            problems.append("\(name): unexpected")
-        }
-        guard problems.isEmpty else { throw CheckpointError.tensors(path: source.path, problems: problems) }
         try visitParameters { name, weight in
             if let problem = try Self.fill(weight, name: name, from: source) { problems.append(problem) }
         }
         guard problems.isEmpty else { throw CheckpointError.tensors(path: source.path, problems: problems) }
     }
 
-    /// Tensors that carry nothing: rotary tables of old files, the head of a tied model, a head nobody asked for.
-    private static func isIgnored(_ name: String, _ configuration: DecoderConfiguration, includingHead: Bool) -> Bool {
-        name.hasSuffix("rotary_emb.inv_freq")
-            || (name == "lm_head.weight" && (configuration.tiesEmbedding || !includingHead))
+    /// Compares names and shapes of a checkpoint's tensors with what its configuration asks for. Throws
+    /// `CheckpointError.tensors` with everything that is missing, unexpected or of another shape. Reads no weights.
+    public static func checkNames(of source: any TensorSource, _ configuration: DecoderConfiguration) throws(CheckpointError) {
+        guard configuration.layers <= source.tensors.count else {
+            throw .invalid(
+                path: source.path, place: "configuration: num_hidden_layers", found: "\(configuration.layers)",
+                expected: "no more than the file's \(source.tensors.count) tensors")
+        }
+        var stored = Dictionary(source.tensors.map { ($0.name, $0) }) { first, _ in first }
+        let expected = DecoderWeights.expectedShapes(configuration, stored)
+        var problems: [String] = []
+        for (name, shape) in expected {
+            guard let info = stored.removeValue(forKey: name) else {
+                problems.append("\(name): missing, expected \(shape)")
+                continue
+            }
+            if info.shape != shape { problems.append("\(name): found \(info.shape), expected \(shape)") }
+        }
+        for name in stored.keys.sorted() where isParameter(name, configuration) { problems.append("\(name): unexpected") }
+        guard problems.isEmpty else { throw .tensors(path: source.path, problems: problems) }
+    }
+
+    /// Whether a tensor is a parameter, or one that carries nothing: rotary tables of old files, the head of a tied model.
+    public static func isParameter(_ name: String, _ configuration: DecoderConfiguration) -> Bool {
+        !name.hasSuffix("rotary_emb.inv_freq") && !(name == "lm_head.weight" && configuration.tiesEmbedding)
+    }
+
+    private static func layout(of path: String, _ stored: [String: TensorInfo]) -> ProjectionLayout {
+        let factor = stored[path + ".cola_a"] ?? stored[path + ".cola_b"].map { info in
+            TensorInfo(name: "", shape: info.shape.reversed(), storedType: "", storedBytes: 0)
+        }
+        return ProjectionLayout(
+            rank: factor.map { max(1, $0.shape.last ?? 1) }, hasBias: stored[path + ".bias"] != nil)
+    }
+
+    /// Names and shapes in the order of `visitParameters`.
+    private static func expectedShapes(
+        _ configuration: DecoderConfiguration, _ stored: [String: TensorInfo]
+    ) -> [(name: String, shape: [Int])] {
+        var shapes: [(String, [Int])] = []
+        let plan = DecoderWeights(configuration, precision: nil) { layer, module in
+            layout(of: "model.layers.\(layer).\(module.rawValue)", stored)
+        }
+        plan.visitParameters { shapes.append(($0, $1.shape)) }
+        return shapes
     }
 
     /// Reads one tensor; returns what is wrong with its elements, if anything is.
@@ -176,6 +204,7 @@ extension DecoderWeights {
                 }
             }
             return nil
+        case .none: preconditionFailure("a weight of a plan has no elements")
         }
     }
 }

@@ -12,15 +12,18 @@ public final class Weight: Sendable {
     public enum Storage: Sendable {
         case single(Matrix)
         case bfloat16(Tensor<BFloat16>)
+        /// No elements: the weight stands for its name and shape in a plan.
+        case none
     }
 
     public let shape: [Int]
     public let storage: Storage
 
-    /// A parameter whose elements are not yet set.
-    public init(shape: [Int], precision: Precision) {
+    /// A parameter whose elements are not yet set; without a precision it has none.
+    public init(shape: [Int], precision: Precision?) {
         self.shape = shape
         switch precision {
+        case nil: storage = .none
         case .f32: storage = .single(Matrix(uninitialized: shape))
         case .bf16: storage = .bfloat16(Tensor(uninitialized: shape))
         }
@@ -39,6 +42,7 @@ public final class Weight: Sendable {
         switch storage {
         case .single(let matrix): matrix.bytes
         case .bfloat16(let tensor): tensor.bytes
+        case .none: 0
         }
     }
 
@@ -50,6 +54,7 @@ public final class Weight: Sendable {
             (tensor.pointer + row * columns).withMemoryRebound(to: UInt16.self, capacity: columns) {
                 ck_bf16_to_f32($0, destination, columns)
             }
+        case .none: preconditionFailure("a weight of a plan has no elements")
         }
     }
 
@@ -64,7 +69,7 @@ public final class Weight: Sendable {
         let single: Matrix
         switch storage {
         case .single(let matrix): single = matrix
-        case .bfloat16:
+        case .bfloat16, .none:
             single = Matrix(uninitialized: [rows, columns])
             for row in 0..<rows { copyRow(row, to: single.pointer + row * columns) }
         }
@@ -79,6 +84,19 @@ public final class Weight: Sendable {
         return result
     }
 
+    /// Sets every element to an independent normal number.
+    public func fillNormal(deviation: Double, mean: Double = 0, seed: UInt64) {
+        var generator = SeededGenerator(seed: seed)
+        for i in 0..<count {
+            let value = Float(mean + deviation * generator.normal())
+            switch storage {
+            case .single(let matrix): matrix.pointer[i] = value
+            case .bfloat16(let tensor): tensor.pointer[i] = BFloat16(value)
+            case .none: preconditionFailure("a weight of a plan has no elements")
+            }
+        }
+    }
+
     /// y ← x · W, or x · Wᵀ. `scratch` takes x in bfloat16 where the weight is.
     func apply(_ x: MatrixView<Float>, transposed: Bool, scratch: MatrixView<BFloat16>?, into y: MatrixView<Float>) {
         switch storage {
@@ -88,6 +106,7 @@ public final class Weight: Sendable {
             let rounded = MatrixView(scratch.pointer, rows: x.rows, columns: x.columns, stride: x.columns)
             round(x, into: rounded)
             multiply(rounded, tensor.view, transposeB: transposed, into: y)
+        case .none: preconditionFailure("a weight of a plan has no elements")
         }
     }
 }

@@ -17,8 +17,10 @@ public struct RotaryConfiguration: Sendable, Equatable {
     init(_ raw: ConfigurationText) throws(TransformerError) {
         // One object holds base and scaling in files since transformers 5; before, the base stood outside.
         let parameters = try raw.object("rope_parameters")
-        let scaling = try parameters ?? raw.object("rope_scaling")
-        base = try parameters?.number("rope_theta") ?? raw.number("rope_theta") ?? 10000
+        let older = try raw.object("rope_scaling")
+        let scaling = parameters ?? older
+        let outerBase = try raw.number("rope_theta")
+        base = try parameters?.number("rope_theta") ?? outerBase ?? 10000
         guard base > 0 else { throw raw.error("rope_theta", "\(base)", "a positive number") }
 
         func need(_ key: String, default fallback: Double? = nil) throws(TransformerError) -> Double {
@@ -28,7 +30,8 @@ public struct RotaryConfiguration: Sendable, Equatable {
             }
             return value
         }
-        switch try scaling?.string("rope_type") ?? scaling?.string("type") ?? "default" {
+        let olderKind = try scaling?.string("type")
+        switch try scaling?.string("rope_type") ?? olderKind ?? "default" {
         case "default": self.scaling = .none
         case "linear": self.scaling = .linear(factor: try need("factor"))
         case "llama3":

@@ -69,3 +69,8 @@ public final class Workspace {
             + rotary.cosine.bytes + rotary.sine.bytes
     }
 }
+
+extension Workspace {
+    /// The residual stream after the last pass, `[rows, C]`.
+    public func hiddenStates(rows: Int) -> MatrixView<Float> { hidden.view.rows(0..<rows) }
+}

@@ -57,11 +57,11 @@ struct LogitsCommand: ParsableCommand {
         progress.finish()
         if consoleOptions.json {
             var record = Provenance.tool()
-            record.append("out", .string(out))
-            record.append("shape", .array(shape.map { .integer($0) }))
-            print(JSONValue.object(record).text(indent: 2))
+            record["out"] = .string(out)
+            record["shape"] = .array(shape.map { .integer($0) })
+            try Console.output(JSONValue.object(record).text(indent: 2))
         } else {
-            print("\(out)  float32 \(shape)")
+            try Console.output("\(out)  float32 \(shape)")
         }
     }
 }

@@ -68,7 +68,7 @@ struct PerplexityCommand: ParsableCommand {
             return score
         }
         progress.finish()
-        report(zip(streams, scores).map { ($0.name, $1) }, source: source)
+        try report(zip(streams, scores).map { ($0.name, $1) }, source: source)
     }
 
     /// A window and how many tokens at its end it scores.
@@ -133,7 +133,7 @@ struct PerplexityCommand: ParsableCommand {
         return head.losses(of: hidden, targets: targets).compactMap { $0 }
     }
 
-    private func report(_ scores: [(name: String, score: Score)], source: any TensorSource) {
+    private func report(_ scores: [(name: String, score: Score)], source: any TensorSource) throws {
         var total = Score()
         for (_, score) in scores {
             total.sum += score.sum
@@ -145,10 +145,10 @@ struct PerplexityCommand: ParsableCommand {
                 let texts = scores.map { name, score in
                     JSONValue.object(JSONObject([("text", .string(name))] + score.json.members))
                 }
-                result.append("texts", .array(texts))
+                result["texts"] = .array(texts)
             }
-            for member in Provenance.tool().members { result.append(member.key, member.value) }
-            return print(JSONValue.object(result).text(indent: 2))
+            for member in Provenance.tool().members { result[member.key] = member.value }
+            return try Console.output(JSONValue.object(result).text(indent: 2))
         }
         var table = TextTable([("text", .left), ("tokens", .right), ("nats/token", .right), ("perplexity", .right)])
         func append(_ name: String, _ score: Score) {
@@ -156,6 +156,6 @@ struct PerplexityCommand: ParsableCommand {
         }
         for (name, score) in scores { append(name, score) }
         if scores.count > 1 { append("all", total) }
-        print(table.text)
+        try Console.output(table.text)
     }
 }

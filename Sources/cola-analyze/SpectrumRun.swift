@@ -64,14 +64,14 @@ struct SpectrumRun {
         let summary = SpectrumSummary(
             measured: measured, alphas: alphas.map(\.text), quarter: quarter, hiddenSize: configuration.hiddenSize)
         endPhase("hash_inputs")
-        record.append("seconds", .object(JSONObject(seconds)))
-        record.append("peak_memory_bytes", .integer(peakMemory()))
+        record["seconds"] = .object(JSONObject(seconds))
+        record["peak_memory_bytes"] = .integer(peakMemory())
         try AtomicFile.write(JSONValue.object(record).text(indent: 2) + "\n", to: "\(command.out)/run.json")
         if command.consoleOptions.json {
-            record.append("ranks", summary.json)
-            print(JSONValue.object(record).text(indent: 2))
+            record["ranks"] = summary.json
+            try Console.output(JSONValue.object(record).text(indent: 2))
         } else {
-            print(summary.text(folder: command.out))
+            try Console.output(summary.text(folder: command.out))
         }
     }
 
@@ -124,18 +124,18 @@ struct SpectrumRun {
 
     private func provenance(source: any TensorSource, decoder: Decoder, tokens: Int, sequences: Int) throws -> JSONObject {
         var record = Provenance.tool()
-        record.append("checkpoint", try Provenance.input(command.checkpoint.checkpoint))
-        record.append("checkpoint_format", .string(source.formatName))
-        record.append("inputs", .array(try command.input.paths.map { path in try Provenance.input(path) }))
-        record.append("tokens", .integer(tokens))
-        record.append("sequences", .integer(sequences))
-        record.append("batch", .integer(command.batch))
-        record.append("layers", .integer(decoder.configuration.layers))
-        record.append("hidden_size", .integer(decoder.configuration.hiddenSize))
-        record.append("precision", .string(command.precision.rawValue))
-        record.append("accumulation", .string(command.accumulation.rawValue))
-        record.append("centered", .bool(command.center))
-        record.append("sides", .string(command.sides))
+        record["checkpoint"] = try Provenance.input(command.checkpoint.checkpoint)
+        record["checkpoint_format"] = .string(source.formatName)
+        record["inputs"] = .array(try command.input.paths.map { path in try Provenance.input(path) })
+        record["tokens"] = .integer(tokens)
+        record["sequences"] = .integer(sequences)
+        record["batch"] = .integer(command.batch)
+        record["layers"] = .integer(decoder.configuration.layers)
+        record["hidden_size"] = .integer(decoder.configuration.hiddenSize)
+        record["precision"] = .string(command.precision.rawValue)
+        record["accumulation"] = .string(command.accumulation.rawValue)
+        record["centered"] = .bool(command.center)
+        record["sides"] = .string(command.sides)
         return record
     }
 }

@@ -21,8 +21,8 @@ struct SpectrumSummary {
                     ("side", .string(key.side.rawValue)), ("features", .integer(item.spectrum.features)),
                     ("max_rank", .integer(item.spectrum.singularValues.count)),
                 ])
-                for (text, rank) in zip(alphas, item.ranks.energyRanks) { row.append("rank_\(text)", .integer(rank)) }
-                row.append("energy_at_quarter", .number(item.ranks.energyAtQuarter))
+                for (text, rank) in zip(alphas, item.ranks.energyRanks) { row["rank_\(text)"] = .integer(rank) }
+                row["energy_at_quarter"] = .number(item.ranks.energyAtQuarter)
                 return .object(row)
             })
     }

@@ -1,0 +1,62 @@
+import ArgumentParser
+import Checkpoints
+import CommandSupport
+import Transformer
+
+extension HuggingFaceExporter.Layout: ExpressibleByArgument {}
+
+struct ExportCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "export",
+        abstract: "Write a checkpoint as a Hugging Face folder.",
+        discussion: """
+            The layout dense is for `transformers`; cola and cola-m have the names and the orientation of the paper's code, \
+            which knows neither grouped-query attention nor a rank for each layer.
+
+            Example:
+              cola-convert export smollm2.h5 smollm2-hf
+            """)
+
+    @OptionGroup var checkpoint: CheckpointOptions
+
+    @Argument(help: "The folder to write.")
+    var folder: String
+
+    @Option(help: "dense, cola or cola-m (default: by what the checkpoint holds, dense or cola).")
+    var layout: HuggingFaceExporter.Layout?
+
+    @Option(help: "How tensors are stored: f32, f16 or bf16.")
+    var dtype = ElementType.f32
+
+    @Flag(help: "Replace the files of a model that is already in the folder.")
+    var replace = false
+
+    @OptionGroup var consoleOptions: ConsoleOptions
+
+    func validate() throws {
+        if dtype == .f64 { throw ValidationError("--dtype f64: expected f32, f16 or bf16.") }
+    }
+
+    func run() throws {
+        let source = try checkpoint.open()
+        let decoder = try DecoderConfiguration(of: source)
+        try DecoderWeights.checkNames(of: source, decoder)
+        let isCola = source.tensors.contains { $0.name.hasSuffix(".cola_a") }
+        var provenance = Provenance.tool()
+        provenance["source"] = try Provenance.input(checkpoint.checkpoint)
+        let exporter = HuggingFaceExporter(
+            layout: layout ?? (isCola ? .cola : .dense), type: dtype, replacesExisting: replace,
+            provenance: JSONValue.object(provenance).text())
+        let total = source.tensors.reduce(0) { $0 + $1.count }
+        let progress = consoleOptions.console.progress("export", unit: "parameters", total: total)
+        let files = try exporter.export(source, to: folder) { done, _ in progress.update(done) }
+        progress.finish()
+        if consoleOptions.json {
+            provenance["layout"] = .string(exporter.layout.rawValue)
+            provenance["files"] = .array(files.map { .string($0) })
+            try Console.output(JSONValue.object(provenance).text(indent: 2))
+        } else {
+            try Console.output(files.joined(separator: "\n"))
+        }
+    }
+}

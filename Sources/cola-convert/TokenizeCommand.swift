@@ -1,0 +1,57 @@
+import ArgumentParser
+import Checkpoints
+import CommandSupport
+import Tokenizers
+
+struct TokenizeCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "tokenize",
+        abstract: "Turn text into a file of token ids.",
+        discussion: """
+            The suffix of the output decides its format: .npy, .u16, .u32, or .h5 (dataset /tokens, or file.h5:/name). Several \
+            texts follow one another. No begin or end tokens are added unless asked for.
+
+            Example:
+              cola-convert tokenize speeches.txt --tokenizer smollm2.h5 --out speeches.npy
+            """)
+
+    @Argument(help: "Text files, UTF-8.")
+    var text: [String]
+
+    @Option(help: ArgumentHelp("Checkpoint, tokenizer.json or sentencepiece model.", valueName: "file"))
+    var tokenizer: String
+
+    @Option(name: .long, help: ArgumentHelp("The token file to write.", valueName: "file"))
+    var out: String
+
+    @Flag(help: "Add the begin and end tokens that the tokenizer puts around each text.")
+    var specialTokens = false
+
+    @OptionGroup var consoleOptions: ConsoleOptions
+
+    func run() throws {
+        let tokenizer = try CommandSupport.tokenizer(at: tokenizer)
+        let progress = consoleOptions.console.progress("tokenize", unit: "texts", total: text.count)
+        var ids: [UInt32] = []
+        var bytes = 0
+        for (index, path) in text.enumerated() {
+            let content = try readText(path)
+            bytes += content.count
+            ids += try tokenizer.encode(content, addSpecialTokens: specialTokens)
+            progress.update(index + 1)
+        }
+        let seconds = progress.finish()
+        guard !ids.isEmpty else { throw InputError("\(text.joined(separator: ", ")): the text is empty, so there are no tokens") }
+        try TokenFile.write(TokenIDs(ids: ids, rowLength: nil), to: out)
+        if consoleOptions.json {
+            var record = Provenance.tool()
+            record["out"] = .string(out)
+            record["tokens"] = .integer(ids.count)
+            record["bytes"] = .integer(bytes)
+            record["megabytes_per_second"] = .number(Double(bytes) / 1e6 / max(seconds, 1e-9))
+            try Console.output(JSONValue.object(record).text(indent: 2))
+        } else {
+            try Console.output("\(out)  \(grouped(ids.count)) tokens from \(byteCount(bytes)) of text")
+        }
+    }
+}
