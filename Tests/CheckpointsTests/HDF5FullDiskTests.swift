@@ -5,15 +5,15 @@ import Testing
 
 /// A file system of a given size, if this process may mount one.
 private final class SmallDisk {
-    private let folder: TemporaryFolder
+    private let folder: HDF5Folder
     var path: String { folder.path }
 
     init?(kibibytes: Int) throws {
-        folder = try TemporaryFolder()
+        folder = try HDF5Folder()
         guard mount("tmpfs", folder.path, "tmpfs", 0, "size=\(kibibytes)k") == 0 else { return nil }
     }
 
-    deinit { umount2(folder.path, Int32(MNT_DETACH.rawValue)) }
+    deinit { umount2(folder.path, Int32(MNT_DETACH)) }
 }
 
 private let canMount = (try? SmallDisk(kibibytes: 64)) != nil
@@ -43,8 +43,8 @@ struct HDF5FullDiskTests {
                     #expect(reason == "No space left on device", "\(size) KiB")
                 default: Issue.record("\(size) KiB: \(String(describing: error))")
                 }
-                var status = statfs()
-                #expect(statfs(disk.path, &status) == 0 && status.f_blocks == status.f_bavail, "\(size) KiB")
+                var status = statvfs()
+                #expect(statvfs(disk.path, &status) == 0 && status.f_blocks == status.f_bavail, "\(size) KiB")
             }
         }
         #expect(failures >= 10 && successes >= 2)

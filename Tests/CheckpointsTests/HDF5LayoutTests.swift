@@ -39,8 +39,10 @@ struct HDF5LayoutTests {
 
     @Test("A config.json beside the file counts if the file has none, a given one always")
     func configurationFiles() throws {
-        let folder = try TemporaryFolder()
-        for name in ["bare-root", "flat-root"] { try write(bytes(of: hdf5Fixture(name)), to: folder.file(name + ".h5")) }
+        let folder = try HDF5Folder()
+        for name in ["bare-root", "flat-root"] {
+            try write(bytes(of: hdf5Fixture(name)), to: folder.file(name + ".h5"))
+        }
         try write("beside".utf8, to: folder.file("config.json"))
         try write("given".utf8, to: folder.file("other.json"))
         #expect(try HDF5Checkpoint(path: folder.file("bare-root.h5")).configuration == "beside")
@@ -85,15 +87,16 @@ struct HDF5LayoutTests {
 
     @Test("CoLA-M names become the canonical ones")
     func colaM() throws {
-        let folder = try TemporaryFolder()
+        let folder = try HDF5Folder()
         let canonical = [
-            "model.embed_tokens.weight", "model.layers.0.mlp.down_proj.cola_b", "model.layers.0.self_attn.q_proj.cola_a",
-            "model.layers.1.mlp.down_proj.cola_b",
+            "model.embed_tokens.weight", "model.layers.0.mlp.down_proj.cola_b",
+            "model.layers.0.self_attn.q_proj.cola_a", "model.layers.1.mlp.down_proj.cola_b",
         ]
         let writer = try CheckpointWriter(
             path: folder.file("m.h5"), configuration: "{}", provenance: "{}", tokenizer: nil)
         for name in canonical {
-            try writer.write(PublishedNames.colaM(name, layers: 2), .init(shape: [2, 3], fixtureValues(name, count: 6)))
+            let published = PublishedNames.colaM(name, layers: 2)
+            try writer.write(published, .init(shape: [2, 3], fixtureValues(name, count: 6)))
         }
         try writer.finish()
         let checkpoint = try HDF5Checkpoint(path: folder.file("m.h5"))

@@ -81,7 +81,7 @@ struct HDF5ReadingTests {
 
     @Test("Files that are missing, folders, empty or something else")
     func notHDF5() throws {
-        let folder = try TemporaryFolder()
+        let folder = try HDF5Folder()
         #expect(
             checkpointError { _ = try HDF5Checkpoint(path: folder.file("none.h5")) }
                 == .missing(path: folder.file("none.h5")))
@@ -100,7 +100,7 @@ struct HDF5ReadingTests {
 
     @Test("A file cut anywhere is unreadable, with both sizes", arguments: ["types", "flat-root", "reference"])
     func truncated(file: String) throws {
-        let folder = try TemporaryFolder()
+        let folder = try HDF5Folder()
         let whole = try bytes(of: hdf5Fixture(file))
         let path = folder.file("cut.h5")
         for size in Array(stride(from: 1, to: whole.count, by: 311)) + [whole.count - 1] {

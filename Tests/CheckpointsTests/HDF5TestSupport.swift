@@ -3,7 +3,7 @@ import Foundation
 import Tensors
 
 /// A folder that is removed with everything in it.
-final class TemporaryFolder {
+final class HDF5Folder {
     let path: String
 
     init() throws {
