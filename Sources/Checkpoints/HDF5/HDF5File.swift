@@ -55,7 +55,15 @@ extension HDF5Handle {
         let rank = Int(try HDF5Library.check(H5Sget_simple_extent_ndims(id)))
         var extents = [hsize_t](repeating: 0, count: max(1, rank))
         try HDF5Library.check(H5Sget_simple_extent_dims(id, &extents, nil))
-        return extents.prefix(rank).map { Int(clamping: $0) }
+        var count: hsize_t = 1
+        for extent in extents.prefix(rank) where extent > 0 {
+            let (product, overflows) = count.multipliedReportingOverflow(by: extent)
+            guard !overflows, product < 1 << 48 else {
+                throw HDF5Failure(reason: "its extents \(extents.prefix(rank)) are larger than any tensor's")
+            }
+            count = product
+        }
+        return extents.prefix(rank).map { Int($0) }
     }
 
     /// The bytes of a text or of a plain row of bytes: a scalar string of either kind, opaque data, or 8-bit integers.

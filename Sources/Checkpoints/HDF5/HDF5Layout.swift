@@ -42,7 +42,10 @@ extension HDF5Layout {
         if let best = best(ranking.filter { $0.recognised > 0 }) { return best }
         // Names of an unknown family: taken as they are if there is only one place for them.
         let direct = ranking.filter { ranked in
-            candidates.contains { $0.isFloat && $0.path.count == ranked.layout.base.count + 1 && $0.path.starts(with: ranked.layout.base) }
+            let base = ranked.layout.base
+            return candidates.contains {
+                $0.isFloat && $0.path.count == base.count + 1 && $0.path.starts(with: base)
+            }
         }
         if direct.contains(where: { $0.layout.base.isEmpty }) {
             return (direct.first { $0.layout.base.isEmpty }!.layout, [])
@@ -85,7 +88,9 @@ extension HDF5Layout {
         let names = inside.map { unwrapped($0.path.dropFirst(base.count).joined(separator: ".")) }
         // A group beside the tensors – optimiser moments, references – has no tensor's name in it.
         var members: Set<String> = []
-        for (candidate, name) in zip(inside, names) where isFamiliar(name) { members.insert(candidate.path[base.count]) }
+        for (candidate, name) in zip(inside, names) where isFamiliar(name) {
+            members.insert(candidate.path[base.count])
+        }
         let isBare = !names.contains { $0.hasPrefix("model.") } && names.contains { isBareName($0) }
         var places: [Place] = []
         var recognised = 0
@@ -101,7 +106,8 @@ extension HDF5Layout {
         }
         let embeddings: Set = ["model.embed_tokens.weight", "transformer.wte.weight", "wte.weight"]
         return Ranked(
-            layout: HDF5Layout(base: base, places: places.sorted { precedes($0.name, $1.name) }), recognised: recognised,
+            layout: HDF5Layout(base: base, places: places.sorted { precedes($0.name, $1.name) }),
+            recognised: recognised,
             hasEmbedding: places.contains { embeddings.contains($0.name) })
     }
 

@@ -47,6 +47,9 @@ enum HDF5Library {
     // At exit the library would try again to flush a file whose disk is full, and crash or hang over it.
     private static let isOpen: Bool = {
         H5dont_atexit()
+        // The library allocates a buffer for each chunk and frees it. The C library then returns the memory to the
+        // system and fetches it again, which costs more than the checksum – until it has seen a block of this size freed.
+        UnsafeMutableRawPointer.allocate(byteCount: 30 << 20, alignment: 16).deallocate()
         return H5open() >= 0
     }()
 
@@ -74,7 +77,8 @@ enum HDF5Library {
         let marker = Array("error message = '".utf8)
         let bytes = Array(text.utf8)
         guard bytes.count > marker.count else { return nil }
-        for start in 0..<(bytes.count - marker.count) where bytes[start..<(start + marker.count)].elementsEqual(marker) {
+        for start in 0..<(bytes.count - marker.count) where bytes[start..<(start + marker.count)].elementsEqual(marker)
+        {
             let message = bytes[(start + marker.count)...].prefix { $0 != UInt8(ascii: "'") }
             return String(decoding: message, as: UTF8.self)
         }

@@ -73,16 +73,17 @@ final class HDF5Output {
     }
 
     static func setAttribute(_ name: String, _ text: String, on object: HDF5Handle) throws {
-        // Of variable length: h5py gives these as text, and there is no bound of 64 KiB.
+        // Of fixed length: such a text is under a checksum. The library keeps texts of variable length in a heap that
+        // has none, and release 1.10 crashes over a damaged one.
+        var bytes = Array(text.utf8)
+        if bytes.isEmpty { bytes = [0] }
         let type = try HDF5Handle(H5Tcopy(chdf5_c_string()), closing: H5Tclose)
-        try HDF5Library.check(H5Tset_size(type.id, chdf5_variable()))
+        try HDF5Library.check(H5Tset_size(type.id, bytes.count))
+        try HDF5Library.check(H5Tset_strpad(type.id, H5T_STR_NULLPAD))
         try HDF5Library.check(H5Tset_cset(type.id, H5T_CSET_UTF8))
         let space = try HDF5Handle(H5Screate(H5S_SCALAR), closing: H5Sclose)
         let attribute = try HDF5Handle(H5Acreate2(object.id, name, type.id, space.id, 0, 0), closing: H5Aclose)
-        try text.withCString { characters in
-            var pointer: UnsafePointer<CChar>? = characters
-            try HDF5Library.check(H5Awrite(attribute.id, type.id, &pointer))
-        }
+        try HDF5Library.check(H5Awrite(attribute.id, type.id, bytes))
     }
 
     /// The group of a path, made with all that it is in.
