@@ -18,6 +18,7 @@ public enum Checkpoint {
         }
         let file = try MappedFile(path)
         let bytes = file.bytes
+        defer { withExtendedLifetime(file) {} }
         if isHDF5(bytes) {
             // MERGE: return try HDF5Checkpoint(path: path, configurationPath: configurationPath)
             throw CheckpointError.unreadable(path: path, reason: "HDF5 is not read yet")
