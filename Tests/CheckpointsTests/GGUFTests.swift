@@ -14,6 +14,8 @@ import Testing
         try JSONValue(parsing: #require(open(builder).configuration))
     }
 
+    /// `quantized.gguf` was written by GGUFWriter of the Python package gguf 0.19.0: two rows of random blocks (with random
+    /// normal half-precision scales) of each type as `blk.N.ffn_up.weight`; `quantized.f32` is what its `dequantize` gives.
     @Test("every type is dequantised to the bits that the gguf package gives")
     func dequantize() throws {
         let source = try Checkpoint.open(fixture("quantized.gguf"))
