@@ -57,6 +57,8 @@ public protocol TensorSource: AnyObject {
     var provenance: String? { get }
     /// All tensors, in an order that is the same each time.
     var tensors: [TensorInfo] { get }
+    /// The directory entry of one tensor.
+    func info(_ name: String) -> TensorInfo?
     func tokenizer() throws -> TokenizerBlob?
     /// Reads the given rows (first extent; `nil`: all) of a tensor as single precision, row-major, into `destination`,
     /// which holds exactly as many elements. Throws `CheckpointError` if there is no such tensor or it is cut short.

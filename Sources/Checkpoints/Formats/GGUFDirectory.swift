@@ -37,9 +37,9 @@ extension GGUFReader {
                     expected: "\(end) or more, where the data of \(last) ends")
             }
             let (next, overflow) = tensor.offset.addingReportingOverflow(tensor.bytes)
-            guard !overflow, next <= reader.bytes.count - dataStart else {
+            guard !overflow, next <= reader.size - dataStart else {
                 throw .invalid(
-                    path: reader.path, place: "tensor \(tensor.name)", found: "a file of \(reader.bytes.count) bytes",
+                    path: reader.path, place: "tensor \(tensor.name)", found: "a file of \(reader.size) bytes",
                     expected: "at least \(dataStart) + \(overflow ? "\(tensor.offset) + \(tensor.bytes)" : "\(next)")")
             }
             (end, last) = (next, tensor.name)

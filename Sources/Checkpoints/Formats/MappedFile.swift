@@ -40,7 +40,7 @@ final class MappedFile {
     /// The whole of a small file.
     static func contents(_ path: String) throws(CheckpointError) -> [UInt8] {
         let file = try MappedFile(path)
-        return Array(file.bytes)
+        return withExtendedLifetime(file) { Array(file.bytes) }
     }
 
     /// The whole of a small file as JSON, whose outermost value is an object.
@@ -66,21 +66,18 @@ final class MappedFile {
 
 /// Reads little-endian values one after the other, never past the end.
 struct ByteReader {
-    let path: String
-    let bytes: UnsafeRawBufferPointer
+    /// Held, because the bytes go with it.
+    private let file: MappedFile
     private(set) var position: Int
 
     init(_ file: MappedFile, at position: Int = 0) {
-        path = file.path
-        bytes = file.bytes
+        self.file = file
         self.position = position
     }
 
-    init(path: String, bytes: UnsafeRawBufferPointer, at position: Int) {
-        self.path = path
-        self.bytes = bytes
-        self.position = position
-    }
+    var path: String { file.path }
+    private var bytes: UnsafeRawBufferPointer { file.bytes }
+    var size: Int { bytes.count }
 
     var remaining: Int { bytes.count - position }
 

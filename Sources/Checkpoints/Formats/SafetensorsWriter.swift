@@ -1,5 +1,4 @@
 import CKernels
-import Tensors
 
 /// Writes one safetensors file tensor by tensor, holding a few megabytes at a time.
 struct SafetensorsWriter {
@@ -26,20 +25,24 @@ struct SafetensorsWriter {
         try header(items).withUnsafeBytes { try file.write($0) }
         let largest =
             items.map { item in max(item.count / item.shape[0], min(item.count, Self.chunkElements)) }.max() ?? 0
-        let values = Tensor<Float>(uninitialized: [largest])
-        let narrow = Tensor<UInt16>(uninitialized: [type == .f32 ? 0 : largest])
+        let values = UnsafeMutableBufferPointer<Float>.allocate(capacity: largest)
+        let narrow = UnsafeMutableBufferPointer<UInt16>.allocate(capacity: type == .f32 ? 0 : largest)
+        defer {
+            values.deallocate()
+            narrow.deallocate()
+        }
         for item in items {
             let width = item.count / item.shape[0]
             let rowsAtOnce = max(1, Self.chunkElements / width)
             for start in stride(from: 0, to: item.shape[0], by: rowsAtOnce) {
                 let rows = start..<min(item.shape[0], start + rowsAtOnce)
-                let chunk = UnsafeMutableBufferPointer(rebasing: values.buffer[..<(rows.count * width)])
+                let chunk = UnsafeMutableBufferPointer(rebasing: values[..<(rows.count * width)])
                 try source.read(item.source, rows: rows, into: chunk)
                 try check(chunk, item, start * width, source.path, "not a finite number")
                 if type == .f32 {
                     try file.write(UnsafeRawBufferPointer(chunk))
                 } else {
-                    let output = UnsafeMutableBufferPointer(rebasing: narrow.buffer[..<chunk.count])
+                    let output = UnsafeMutableBufferPointer(rebasing: narrow[..<chunk.count])
                     try self.narrow(chunk, into: output)
                     try check(chunk, item, start * width, source.path, "beyond the range of \(type.rawValue)")
                     try file.write(UnsafeRawBufferPointer(output))
