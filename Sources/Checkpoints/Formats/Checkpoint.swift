@@ -18,15 +18,7 @@ public enum Checkpoint {
         }
         let file = try MappedFile(path)
         let bytes = file.bytes
-<<<<<<< HEAD
         if isHDF5(bytes) { return try HDF5Checkpoint(path: path, configurationPath: configurationPath) }
-=======
-        defer { withExtendedLifetime(file) {} }
-        if isHDF5(bytes) {
-            // MERGE: return try HDF5Checkpoint(path: path, configurationPath: configurationPath)
-            throw CheckpointError.unreadable(path: path, reason: "HDF5 is not read yet")
-        }
->>>>>>> formats
         if isSafetensors(bytes) { return try HuggingFaceFolder(path: path, configurationPath: configurationPath) }
         let isGGUF = bytes.starts(with: GGUFReader.magic)
         if configurationPath != nil, isGGUF || Llama2CFile.fits(bytes) {
