@@ -9,7 +9,8 @@ import Tensors
 /// model's tensor names – flat with dots in the names, or nested groups; wrappers such as `module.` are removed, the
 /// `model.` of a bare model's dump is added, and CoLA-M names become the canonical ones.
 ///
-/// Opening reads the directory only. A damaged file, tensor or checksum is an error, never a value.
+/// Opening reads the directory only. A tensor that is damaged, cut short or was
+/// never written is an error, never a value.
 public final class HDF5Checkpoint: TensorSource {
     public let path: String
     public let formatName: String

@@ -55,8 +55,9 @@ struct HDF5Directory {
     /// Finds all datasets of a file.
     private struct Walk {
         var found: [Found] = []
-        private var visited: Set<[UInt8]> = []
+        private var ancestors: [[UInt8]] = []
         private static let greatestDepth = 32
+        private static let greatestCount = 1 << 20
 
         mutating func collect(_ file: HDF5Group, below path: [String]) throws {
             guard let group = try file.openGroup(path) else { return }
@@ -64,10 +65,12 @@ struct HDF5Directory {
         }
 
         private mutating func visit(_ group: HDF5Group, path: [String]) throws {
-            // Links may lead back up; a group counts where it is met first.
+            // Links may lead back up.
             var identity = [UInt8](repeating: 0, count: 16)
             try HDF5Library.check(chdf5_identity(group.id, &identity))
-            guard visited.insert(identity).inserted, path.count < Self.greatestDepth else { return }
+            guard !ancestors.contains(identity), path.count < Self.greatestDepth else { return }
+            ancestors.append(identity)
+            defer { ancestors.removeLast() }
             for name in try group.links() {
                 let place = path + [name]
                 do {
@@ -75,6 +78,9 @@ struct HDF5Directory {
                     switch H5Iget_type(object.id) {
                     case H5I_GROUP: try visit(HDF5Group(handle: object), path: place)
                     case H5I_DATASET:
+                        guard found.count < Self.greatestCount else {
+                            throw HDF5Failure(reason: "more than \(Self.greatestCount) datasets")
+                        }
                         let (type, shape) = try object.describeDataset()
                         found.append(
                             Found(
@@ -102,11 +108,16 @@ struct HDF5Directory {
         let (layout, contenders) = HDF5Layout.find(candidates)
         if let layout { return layout }
         let present = found.prefix(8).map { "/" + $0.path.joined(separator: "/") }.joined(separator: ", ")
+        let words =
+            if !contenders.isEmpty {
+                "weights in each of the groups \(contenders.joined(separator: ", "))"
+            } else if found.isEmpty {
+                "no datasets"
+            } else {
+                "no weights among the datasets \(present)\(found.count > 8 ? ", …" : "")"
+            }
         throw CheckpointError.invalid(
-            path: path, place: "layout",
-            found: contenders.isEmpty
-                ? (found.isEmpty ? "no datasets" : "no weights among the datasets \(present)\(found.count > 8 ? ", …" : "")")
-                : "weights in each of the groups \(contenders.joined(separator: ", "))",
+            path: path, place: "layout", found: words,
             expected: "one model's tensors at the root or in one group, such as /model")
     }
 
@@ -143,7 +154,9 @@ struct HDF5Directory {
         }
         for holder in holders {
             for name in ["config", "config.json"] {
-                guard let object = try file.open(holder + [name]), H5Iget_type(object.id) == H5I_DATASET else { continue }
+                guard let object = try file.open(holder + [name]), H5Iget_type(object.id) == H5I_DATASET else {
+                    continue
+                }
                 guard let bytes = try object.textBytes(isAttribute: false),
                     let text = String(validating: bytes, as: UTF8.self)
                 else {

@@ -42,7 +42,10 @@ extension HDF5Layout {
         if let best = best(ranking.filter { $0.recognised > 0 }) { return best }
         // Names of an unknown family: taken as they are if there is only one place for them.
         let direct = ranking.filter { ranked in
-            candidates.contains { $0.isFloat && $0.path.count == ranked.layout.base.count + 1 && $0.path.starts(with: ranked.layout.base) }
+            let base = ranked.layout.base
+            return candidates.contains {
+                $0.isFloat && $0.path.count == base.count + 1 && $0.path.starts(with: base)
+            }
         }
         if direct.contains(where: { $0.layout.base.isEmpty }) {
             return (direct.first { $0.layout.base.isEmpty }!.layout, [])
@@ -59,13 +62,21 @@ extension HDF5Layout {
         let hasEmbedding: Bool
     }
 
+    /// The one nearest to the root, among equals the one with a usual name; several if that does not decide.
     private static func best(_ ranking: [Ranked]) -> (layout: HDF5Layout?, contenders: [String])? {
         func order(_ ranked: Ranked) -> [Int] {
             let usual = ["model", "weights", "state_dict", "model_state_dict"]
             let preference = ranked.layout.base.last.flatMap { usual.firstIndex(of: $0) } ?? usual.count
-            return [-ranked.recognised, ranked.layout.base.count, preference]
+            return [ranked.layout.base.count, preference]
         }
-        let sorted = ranking.sorted { order($0).lexicographicallyPrecedes(order($1)) }
+        // A bare model in a group named "model" makes sense from the root too, but for its head.
+        let sensible = ranking.filter { outer in
+            !ranking.contains { inner in
+                inner.recognised > outer.recognised && inner.layout.base.starts(with: outer.layout.base)
+                    && inner.layout.places.count >= outer.layout.places.count
+            }
+        }
+        let sorted = sensible.sorted { order($0).lexicographicallyPrecedes(order($1)) }
         guard let first = sorted.first else { return nil }
         let ties = sorted.filter { order($0) == order(first) }
         guard ties.count == 1 else { return (nil, ties.map { "/" + $0.layout.base.joined(separator: "/") }) }
@@ -77,7 +88,9 @@ extension HDF5Layout {
         let names = inside.map { unwrapped($0.path.dropFirst(base.count).joined(separator: ".")) }
         // A group beside the tensors – optimiser moments, references – has no tensor's name in it.
         var members: Set<String> = []
-        for (candidate, name) in zip(inside, names) where isFamiliar(name) { members.insert(candidate.path[base.count]) }
+        for (candidate, name) in zip(inside, names) where isFamiliar(name) {
+            members.insert(candidate.path[base.count])
+        }
         let isBare = !names.contains { $0.hasPrefix("model.") } && names.contains { isBareName($0) }
         var places: [Place] = []
         var recognised = 0
@@ -93,7 +106,8 @@ extension HDF5Layout {
         }
         let embeddings: Set = ["model.embed_tokens.weight", "transformer.wte.weight", "wte.weight"]
         return Ranked(
-            layout: HDF5Layout(base: base, places: places.sorted { precedes($0.name, $1.name) }), recognised: recognised,
+            layout: HDF5Layout(base: base, places: places.sorted { precedes($0.name, $1.name) }),
+            recognised: recognised,
             hasEmbedding: places.contains { embeddings.contains($0.name) })
     }
 

@@ -74,7 +74,8 @@ enum HDF5Library {
         let marker = Array("error message = '".utf8)
         let bytes = Array(text.utf8)
         guard bytes.count > marker.count else { return nil }
-        for start in 0..<(bytes.count - marker.count) where bytes[start..<(start + marker.count)].elementsEqual(marker) {
+        for start in 0..<(bytes.count - marker.count) where bytes[start..<(start + marker.count)].elementsEqual(marker)
+        {
             let message = bytes[(start + marker.count)...].prefix { $0 != UInt8(ascii: "'") }
             return String(decoding: message, as: UTF8.self)
         }
@@ -102,6 +103,9 @@ final class HDF5Handle {
         try HDF5Library.locked { () throws(HDF5Failure) in _ = try HDF5Library.check(closing(id)) }
         isOpen = false
     }
+
+    /// Leaves the identifier open for the rest of the process.
+    func leak() { isOpen = false }
 
     func close(ignoringFailure: Void) {
         do throws(HDF5Failure) { try close() } catch {}

@@ -73,16 +73,17 @@ final class HDF5Output {
     }
 
     static func setAttribute(_ name: String, _ text: String, on object: HDF5Handle) throws {
-        // Of variable length: h5py gives these as text, and there is no bound of 64 KiB.
+        // Of fixed length: such a text is under a checksum. The library keeps texts of variable length in a heap that
+        // has none, and release 1.10 crashes over a damaged one.
+        var bytes = Array(text.utf8)
+        if bytes.isEmpty { bytes = [0] }
         let type = try HDF5Handle(H5Tcopy(chdf5_c_string()), closing: H5Tclose)
-        try HDF5Library.check(H5Tset_size(type.id, chdf5_variable()))
+        try HDF5Library.check(H5Tset_size(type.id, bytes.count))
+        try HDF5Library.check(H5Tset_strpad(type.id, H5T_STR_NULLPAD))
         try HDF5Library.check(H5Tset_cset(type.id, H5T_CSET_UTF8))
         let space = try HDF5Handle(H5Screate(H5S_SCALAR), closing: H5Sclose)
         let attribute = try HDF5Handle(H5Acreate2(object.id, name, type.id, space.id, 0, 0), closing: H5Aclose)
-        try text.withCString { characters in
-            var pointer: UnsafePointer<CChar>? = characters
-            try HDF5Library.check(H5Awrite(attribute.id, type.id, &pointer))
-        }
+        try HDF5Library.check(H5Awrite(attribute.id, type.id, bytes))
     }
 
     /// The group of a path, made with all that it is in.
@@ -161,9 +162,7 @@ final class HDF5Output {
         dataset.record.hash.add(elements, bytes: rows.count * record.rowElements * record.elementBytes)
         let (id, space) = (dataset.handle.id, dataset.space)
         try step { _ in
-            var count = hsize_t(rows.count * record.rowElements)
-            let memorySpace = try HDF5Handle(H5Screate_simple(1, &count, nil), closing: H5Sclose)
-            if !record.shape.isEmpty { try space.select(rows: rows, of: record.shape) }
+            let memorySpace = try space.select(rows: rows, of: record.shape)
             try HDF5Library.check(H5Dwrite(id, record.type.id, memorySpace.id, space.id, 0, elements))
         }
     }
@@ -204,11 +203,9 @@ final class HDF5Output {
         let block = UnsafeMutableRawPointer.allocate(byteCount: max(64, capacity), alignment: 64)
         defer { block.deallocate() }
         for rows in open.blocks {
-            var count = hsize_t(rows.count * record.rowElements)
-            let memorySpace = try HDF5Handle(H5Screate_simple(1, &count, nil), closing: H5Sclose)
-            if !record.shape.isEmpty { try open.space.select(rows: rows, of: record.shape) }
+            let memorySpace = try open.space.select(rows: rows, of: record.shape)
             try HDF5Library.check(H5Dread(dataset.id, record.type.id, memorySpace.id, open.space.id, 0, block))
-            hash.add(block, bytes: Int(count) * record.elementBytes)
+            hash.add(block, bytes: rows.count * record.rowElements * record.elementBytes)
         }
         guard hash == record.hash else { throw HDF5Failure(reason: "\(place) reads back differently") }
     }
@@ -218,22 +215,37 @@ final class HDF5Output {
         HDF5Library.locked {
             guard let file else { return }
             self.file = nil
-            redirect(file)
+            let canClose = redirect(file)
             groups = [:]
-            file.close(ignoringFailure: ())
+            if canClose { file.close(ignoringFailure: ()) }
+            // After a failed attempt to close, another one would crash.
+            file.leak()
         }
         output.discard()
     }
 
-    /// The library would go on writing what it still holds, and keep a file open that it cannot complete. It gets
-    /// memory in place of the disk, so that it can close in peace.
-    private func redirect(_ file: HDF5Handle) {
+    /// The library would go on writing what it still holds, and crash over a file that it cannot complete. It gets
+    /// memory in place of the disk, so that it can close in peace. Returns whether it can.
+    private func redirect(_ file: HDF5Handle) -> Bool {
         var driver: UnsafeMutableRawPointer?
-        guard H5Fget_vfd_handle(file.id, 0, &driver) >= 0, let driver else { return }
-        let memory = chdf5_memory_file()
-        guard memory >= 0 else { return }
-        dup2(memory, driver.assumingMemoryBound(to: Int32.self).pointee)
-        Glibc.close(memory)
+        guard H5Fget_vfd_handle(file.id, 0, &driver) >= 0, let driver else { return false }
+        let descriptor = driver.assumingMemoryBound(to: Int32.self).pointee
+        var limit = rlimit()
+        let isLimited = getrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &limit) == 0 && limit.rlim_cur != .max
+        let memory = isLimited ? -1 : chdf5_memory_file()
+        if memory >= 0 {
+            defer { Glibc.close(memory) }
+            return dup2(memory, descriptor) >= 0
+        }
+        // A limit on the sizes of files holds for files in memory too. The file then stays open on a device that takes
+        // everything; the library knows it by its inode, which must not come back for another file.
+        ftruncate(dup(descriptor), 0)
+        let sink = open("/dev/null", O_RDWR | O_CLOEXEC)
+        if sink >= 0 {
+            dup2(sink, descriptor)
+            Glibc.close(sink)
+        }
+        return false
     }
 
     /// Extents of a chunk: whole rows up to about a mebibyte, all chunks of about the same number of rows.

@@ -21,9 +21,9 @@ final class HDF5TensorReader {
         memoryType = try type.makeHDF5Type()
         space = try HDF5Handle(H5Dget_space(dataset.id), closing: H5Sclose)
         let rowBytes = max(1, shape.dropFirst().reduce(type.bytes, *))
-        let rows = try Self.chunkRows(of: dataset, rank: shape.count) ?? 1
+        let rows = try Self.chunk(of: dataset, rank: shape.count)?[0] ?? 1
         blockRows = rows * max(1, (4 << 20) / max(1, rows * rowBytes))
-        if shape.reduce(1, *) > 0 { try Self.requireComplete(dataset) }
+        try Self.requireComplete(dataset, shape: shape)
     }
 
     /// Reads rows (`nil`: everything) in single precision.
@@ -35,40 +35,45 @@ final class HDF5TensorReader {
             rows.lowerBound >= 0 && rows.upperBound <= rowCount && destination.count == rows.count * width,
             "\(name): rows \(rows) of \(shape) do not fill \(destination.count) elements")
         guard let start = destination.baseAddress, !destination.isEmpty else { return }
-        if type == .f32 { return try readStored(rows, into: start, elements: destination.count) }
+        if type == .f32 { return try readStored(rows, into: start) }
         let capacity = min(rows.count, blockRows) * width
         let block = UnsafeMutableRawPointer.allocate(byteCount: capacity * type.bytes, alignment: 64)
         defer { block.deallocate() }
         for first in stride(from: rows.lowerBound, to: rows.upperBound, by: blockRows) {
             let part = first..<min(rows.upperBound, first + blockRows)
-            try readStored(part, into: block, elements: part.count * width)
+            try readStored(part, into: block)
             type.decode(block, into: start + (first - rows.lowerBound) * width, count: part.count * width)
         }
     }
 
     /// Reads rows as they are stored, but little-endian.
-    func readStored(_ rows: Range<Int>, into memory: UnsafeMutableRawPointer, elements: Int) throws {
-        var count = hsize_t(elements)
-        let memorySpace = try HDF5Handle(H5Screate_simple(1, &count, nil), closing: H5Sclose)
-        if !shape.isEmpty { try space.select(rows: rows, of: shape) }
+    func readStored(_ rows: Range<Int>, into memory: UnsafeMutableRawPointer) throws {
+        let memorySpace = try space.select(rows: rows, of: shape)
         try HDF5Library.check(H5Dread(dataset.id, memoryType.id, memorySpace.id, space.id, 0, memory))
     }
 
-    private static func chunkRows(of dataset: HDF5Handle, rank: Int) throws -> Int? {
+    private static func chunk(of dataset: HDF5Handle, rank: Int) throws -> [Int]? {
         let properties = try HDF5Handle(H5Dget_create_plist(dataset.id), closing: H5Pclose)
         guard rank > 0, H5Pget_layout(properties.id) == H5D_CHUNKED else { return nil }
         var extents = [hsize_t](repeating: 0, count: rank)
         try HDF5Library.check(H5Pget_chunk(properties.id, Int32(rank), &extents))
-        return Int(clamping: extents[0])
+        return extents.map { Int(clamping: $0) }
     }
 
-    /// Where a file has no data the library would answer zeros.
-    static func requireComplete(_ dataset: HDF5Handle) throws {
+    /// Throws if a part of a dataset was never written: the library would answer zeros there.
+    static func requireComplete(_ dataset: HDF5Handle, shape: [Int]) throws {
+        guard !shape.contains(0) else { return }
         var status = H5D_SPACE_STATUS_ERROR
         try HDF5Library.check(H5Dget_space_status(dataset.id, &status))
-        guard status == H5D_SPACE_STATUS_ALLOCATED else {
-            throw HDF5Failure(
-                reason: "\(status == H5D_SPACE_STATUS_NOT_ALLOCATED ? "nothing" : "only a part") of it was ever written")
+        guard status != H5D_SPACE_STATUS_NOT_ALLOCATED else { throw HDF5Failure(reason: "nothing was ever written") }
+        // The status compares bytes, which says nothing about chunks that are compressed or stick out.
+        guard let chunk = try chunk(of: dataset, rank: shape.count) else { return }
+        let space = try HDF5Handle(H5Dget_space(dataset.id), closing: H5Sclose)
+        var written: hsize_t = 0
+        try HDF5Library.check(H5Dget_num_chunks(dataset.id, space.id, &written))
+        let expected = zip(shape, chunk).reduce(1) { $0 * (($1.0 + $1.1 - 1) / max(1, $1.1)) }
+        guard written == expected else {
+            throw HDF5Failure(reason: "only \(written) of its \(expected) chunks were ever written")
         }
     }
 }

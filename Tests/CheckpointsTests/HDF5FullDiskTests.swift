@@ -1,0 +1,52 @@
+import Checkpoints
+import Glibc
+import Tensors
+import Testing
+
+/// A file system of a given size, if this process may mount one.
+private final class SmallDisk {
+    private let folder: HDF5Folder
+    var path: String { folder.path }
+
+    init?(kibibytes: Int) throws {
+        folder = try HDF5Folder()
+        guard mount("tmpfs", folder.path, "tmpfs", 0, "size=\(kibibytes)k") == 0 else { return nil }
+    }
+
+    deinit { umount2(folder.path, Int32(MNT_DETACH)) }
+}
+
+private let canMount = (try? SmallDisk(kibibytes: 64)) != nil
+
+@Suite("HDF5: a full disk", .serialized, .enabled(if: canMount, "mounting a small disk needs rights"))
+struct HDF5FullDiskTests {
+    @Test("A disk that fills up is an error at whatever point, and gives all its space back")
+    func fills() throws {
+        var (failures, successes) = (0, 0)
+        for size in [8, 40, 200, 1000, 2000, 2096, 2100, 2104, 2108, 2112, 2116, 2120, 2124, 2128, 2132, 2136, 2400] {
+            let disk = try #require(try SmallDisk(kibibytes: size))
+            for _ in 0..<2 {
+                let path = disk.path + "/a.h5"
+                let error = checkpointError {
+                    let writer = try CheckpointWriter(
+                        path: path, configuration: "{}", provenance: "{}", tokenizer: .tokenizerJSON([123, 125]))
+                    for name in ["a", "b"] { try writer.write(name, Matrix(rows: 512, columns: 513)) }
+                    try writer.finish()
+                }
+                switch error {
+                case nil:
+                    successes += 1
+                    #expect(try HDF5Checkpoint(path: path).values("b").count == 512 * 513)
+                    unlink(path)
+                case .cannotWrite(path, let reason):
+                    failures += 1
+                    #expect(reason == "No space left on device", "\(size) KiB")
+                default: Issue.record("\(size) KiB: \(String(describing: error))")
+                }
+                var status = statvfs()
+                #expect(statvfs(disk.path, &status) == 0 && status.f_blocks == status.f_bavail, "\(size) KiB")
+            }
+        }
+        #expect(failures >= 10 && successes >= 2)
+    }
+}
