@@ -28,7 +28,8 @@ struct NumpyHeader: Equatable {
         for index in (8..<start).reversed() { length = length << 8 | Int(bytes.count > index ? bytes[index] : 0) }
         guard bytes.count >= start, length <= bytes.count - start else {
             throw .unreadable(
-                path: path, reason: "cut short: the .npy header needs \(start + length) bytes, the file has \(bytes.count)")
+                path: path,
+                reason: "cut short: the .npy header needs \(start + length) bytes, the file has \(bytes.count)")
         }
         let text = Array(bytes[start..<start + length])
         var parser = LiteralParser(text)
@@ -46,7 +47,9 @@ struct NumpyHeader: Equatable {
                 expected: expected)
         }
         guard case .string(let descr)? = members["descr"] else { throw missing("descr", "a plain element type") }
-        guard case .bool(let fortran)? = members["fortran_order"] else { throw missing("fortran_order", "True or False") }
+        guard case .bool(let fortran)? = members["fortran_order"] else {
+            throw missing("fortran_order", "True or False")
+        }
         guard case .tuple(let extents)? = members["shape"] else { throw missing("shape", "a tuple of integers") }
         elementType = descr
         isFortranOrder = fortran
@@ -159,7 +162,9 @@ private struct LiteralParser {
             throw Failure(offset: position, expected: "a string")
         }
         let rest = text[(position + 1)...]
-        guard let close = rest.firstIndex(of: quote) else { throw Failure(offset: position, expected: "a closed string") }
+        guard let close = rest.firstIndex(of: quote) else {
+            throw Failure(offset: position, expected: "a closed string")
+        }
         position = close + 1
         return String(decoding: rest[..<close], as: UTF8.self)
     }

@@ -106,7 +106,8 @@ public enum TokenFile {
                     let dataset = String(Substring(whole[whole.index(after: colon)...]))
                     guard dataset.utf8.contains(where: { $0 != UInt8(ascii: "/") }) else {
                         throw .unreadable(
-                            path: specification, reason: "the colon is followed by no dataset, expected FILE.h5:/tokens")
+                            path: specification, reason: "the colon is followed by no dataset, expected FILE.h5:/tokens"
+                        )
                     }
                     return (String(Substring(whole[..<colon])), .hdf5(dataset: dataset))
                 }

@@ -102,7 +102,9 @@ struct BadTokenizerTests {
         try expect("llama3", says: "no ids for", "<none>") { root in
             root["post_processor"] = [
                 "type": "TemplateProcessing",
-                "single": [["SpecialToken": ["id": "<none>", "type_id": 0]], ["Sequence": ["id": "A", "type_id": 0]]],
+                "single": [
+                    ["SpecialToken": ["id": "<none>", "type_id": 0]], ["Sequence": ["id": "A", "type_id": 0]],
+                ],
                 "special_tokens": [:],
             ]
         }

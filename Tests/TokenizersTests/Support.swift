@@ -22,7 +22,8 @@ enum Fixture {
     static func tokenizer(_ name: String) throws -> any Tokenizer {
         let path = ["bpe", "unigram"].contains(name) ? "\(name).model" : "\(name).json"
         let bytes = try bytes(path)
-        return try makeTokenizer(from: path.hasSuffix(".json") ? .tokenizerJSON(bytes) : .sentencepiece(bytes), path: path)
+        return try makeTokenizer(
+            from: path.hasSuffix(".json") ? .tokenizerJSON(bytes) : .sentencepiece(bytes), path: path)
     }
 
     /// A fixture's tokenizer.json after a change.

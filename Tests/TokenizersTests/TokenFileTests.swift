@@ -107,7 +107,8 @@ struct TokenFileTests {
         #expect("\(try #require(readFailure("some.h5:")))".contains("no dataset"))
     }
 
-    @Test("What was written is read back", arguments: ["a.u16", "a.u32", "a.npy", "a.h5", "b.h5:/corpus/train", "c.hdf5"])
+    @Test(
+        "What was written is read back", arguments: ["a.u16", "a.u32", "a.npy", "a.h5", "b.h5:/corpus/train", "c.hdf5"])
     func roundTrip(name: String) throws {
         let path = folder.path(name)
         let flat = TokenIDs(ids: [0, 1, 65535, 17, 3, 9])
