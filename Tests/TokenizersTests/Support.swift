@@ -1,0 +1,77 @@
+import Checkpoints
+import Foundation
+import Testing
+
+@testable import Tokenizers
+
+enum Fixture {
+    static func path(_ name: String) throws -> String {
+        try #require(Bundle.module.url(forResource: "Fixtures/\(name)", withExtension: nil)).path
+    }
+
+    static func bytes(_ name: String) throws -> [UInt8] {
+        Array(try Data(contentsOf: URL(fileURLWithPath: try path(name))))
+    }
+
+    static func text(_ name: String) throws -> String { String(decoding: try bytes(name), as: UTF8.self) }
+
+    /// Texts and what the reference implementations make of them: Hugging Face `tokenizers` 0.23.3 for the `.json`
+    /// files, `sentencepiece` 0.2.3 for the `.model` files.
+    static func expected() throws -> JSONValue { try JSONValue(parsing: try bytes("expected.json")) }
+
+    static func tokenizer(_ name: String) throws -> any Tokenizer {
+        let path = ["bpe", "unigram"].contains(name) ? "\(name).model" : "\(name).json"
+        let bytes = try bytes(path)
+        return try makeTokenizer(
+            from: path.hasSuffix(".json") ? .tokenizerJSON(bytes) : .sentencepiece(bytes), path: path)
+    }
+
+    /// A fixture's tokenizer.json after a change.
+    static func changed(_ name: String, _ change: (inout JSONObject) throws -> Void) throws -> [UInt8] {
+        var root = try #require(try JSONValue(parsing: try bytes("\(name).json")).objectValue)
+        try change(&root)
+        return JSONValue.object(root).serialized()
+    }
+}
+
+func integers(_ value: JSONValue?) -> [UInt32] { (value?.arrayValue ?? []).map { UInt32($0.intValue!) } }
+
+/// Where two lists of ids part, or `nil` if they are equal.
+func difference(_ found: [UInt32], _ expected: [UInt32]) -> String? {
+    if found == expected { return nil }
+    let place = zip(found, expected).enumerated().first { $0.element.0 != $0.element.1 }?.offset
+    guard let place else { return "\(found.count) ids instead of \(expected.count)" }
+    return "id \(place) is \(found[place]) instead of \(expected[place]) (\(found.count) and \(expected.count) ids)"
+}
+
+/// A generator with a seed, so that a failure can be repeated.
+struct SeededGenerator: RandomNumberGenerator {
+    var state: UInt64
+
+    mutating func next() -> UInt64 {
+        state &+= 0x9E37_79B9_7F4A_7C15
+        var mixed = state
+        mixed = (mixed ^ mixed >> 30) &* 0xBF58_476D_1CE4_E5B9
+        mixed = (mixed ^ mixed >> 27) &* 0x94D0_49BB_1331_11EB
+        return mixed ^ mixed >> 31
+    }
+}
+
+/// A folder that is removed again.
+final class ScratchFolder {
+    let url = FileManager.default.temporaryDirectory.appendingPathComponent("tokens-\(UUID().uuidString)")
+
+    init() throws { try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true) }
+    deinit { try? FileManager.default.removeItem(at: url) }
+
+    func path(_ name: String) -> String { url.appendingPathComponent(name).path }
+
+    func write(_ bytes: [UInt8], _ name: String) throws -> String {
+        try Data(bytes).write(to: URL(fileURLWithPath: path(name)))
+        return path(name)
+    }
+
+    func read(_ name: String) throws -> [UInt8] { Array(try Data(contentsOf: URL(fileURLWithPath: path(name)))) }
+
+    var contents: [String] { ((try? FileManager.default.contentsOfDirectory(atPath: url.path)) ?? []).sorted() }
+}
