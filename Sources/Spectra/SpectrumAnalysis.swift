@@ -146,7 +146,8 @@ extension SpectrumAnalysis {
         let factor = try triangle.factor()
         let ones = DoubleMatrix(shape: [1, triangle.features + 1])
         for i in 0...triangle.features { ones.pointer[i] = factor[i, triangle.features] }
-        let sums = Array(Factorization.multiply(ones, factor).buffer)
+        let columnSums = Factorization.multiply(ones, factor)
+        let sums = (0...triangle.features).map { columnSums[0, $0] }
         let map =
             composed(maps, inputs: triangle.features, hasOnes: true, centeredAt: isCentered ? sums : nil)
             ?? identity(triangle.features)
