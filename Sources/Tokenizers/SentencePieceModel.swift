@@ -3,12 +3,12 @@
 /// The library merges the pairs of a whole text in one queue, which for a corpus is slow, and each word anew. Where no
 /// piece and no rule reaches across the space between two words, the words' ids are independent of each other.
 struct SentencePieceModel {
-    /// Whether the ids of `a b` – a space between two ASCII characters that are no spaces – are those of `a` followed by those of
-    /// `b`, where every text gets a space in front.
+    /// Whether the ids of `a b` – a space between two ASCII characters that are no spaces – are those of `a` followed
+    /// by those of `b`, where every text gets a space in front.
     ///
     /// True for byte pair encoding (merges are local; the best path of a unigram model is a sum over the whole text and
-    /// rounds differently) without character rules, whose pieces have white space at their start only, and whose unknown
-    /// characters are bytes (neighbouring unknown characters would become one).
+    /// rounds differently) without character rules, whose pieces have white space at their start only, and whose
+    /// unknown characters are bytes (neighbouring unknown characters would become one).
     private(set) var splitsAtSpaces = false
 
     private static let bytePairEncoding: UInt64 = 2
