@@ -11,6 +11,11 @@ public struct LinearAlgebraError: Error, Equatable, Sendable, CustomStringConver
     public let operation: String
     public let reason: String
 
+    public init(operation: String, reason: String) {
+        self.operation = operation
+        self.reason = reason
+    }
+
     public var description: String { "\(operation): \(reason)" }
 }
 

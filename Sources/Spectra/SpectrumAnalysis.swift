@@ -82,7 +82,16 @@ public final class SpectrumAnalysis: ActivationObserver {
         // Costly ones first, so that threads end together; layer by layer otherwise.
         let order = derivations.indices.sorted { cost(derivations[$0]) > cost(derivations[$1]) }
         results.fill(order: order, progress: progress) { index in
-            Result { () throws(LinearAlgebraError) in try self.spectrum(self.derivations[index]) }
+            let derivation = self.derivations[index]
+            return Result { () throws(LinearAlgebraError) in
+                do {
+                    return try self.spectrum(derivation)
+                } catch {
+                    let key = derivation.key
+                    let place = "layer \(key.layer) \(key.module.name) \(key.side.rawValue)"
+                    throw LinearAlgebraError(operation: "\(place): \(error.operation)", reason: error.reason)
+                }
+            }
         }
         return try results.values.map { result throws(LinearAlgebraError) in try result.get() }
     }

@@ -70,6 +70,9 @@ struct PerplexityCommand: ParsableCommand {
             return score
         }
         progress.finish()
+        for (stream, score) in zip(streams, scores) where !score.sum.isFinite {
+            throw InputError("\(stream.name): the loss of \(source.path) on it is \(score.mean), expected a number")
+        }
         try report(zip(streams, scores).map { ($0.name, $1) }, source: source)
     }
 
