@@ -78,6 +78,8 @@ public final class SpectrumAnalysis: ActivationObserver {
     /// calls `progress` after each, one at a time.
     public func spectra(progress: (Int) -> Void = { _ in }) throws(LinearAlgebraError) -> [Spectrum] {
         if let failure { throw failure }
+        // Derivations side by side share a site's sums: q, k and v their input.
+        for case .triangular(let triangle) in accumulators.values { try triangle.reduce() }
         let results = ParallelResults<Result<Spectrum, LinearAlgebraError>>(count: derivations.count)
         // Costly ones first, so that threads end together; layer by layer otherwise.
         let order = derivations.indices.sorted { cost(derivations[$0]) > cost(derivations[$1]) }
