@@ -25,7 +25,7 @@ struct HDF5Directory {
 
     init(path: String, configurationPath: String?) throws(CheckpointError) {
         let file = try HDF5Group.openFile(path)
-        self = try HDF5Failure.translated({ .unreadable(path: path, reason: $0) }) {
+        self = try HDF5Failure.translated(reading: path, { .unreadable(path: path, reason: $0) }) {
             try Self(file, path: path, configurationPath: configurationPath)
         }
     }
