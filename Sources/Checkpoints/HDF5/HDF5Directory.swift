@@ -122,7 +122,8 @@ struct HDF5Directory {
     }
 
     private static func entries(of layout: HDF5Layout, _ found: [Found], path: String) throws -> [Entry] {
-        let byPath = Dictionary(uniqueKeysWithValues: found.map { ($0.path, $0) })
+        // A damaged group can have two links of one name; they come out as stored twice below.
+        let byPath = Dictionary(found.map { ($0.path, $0) }) { first, _ in first }
         var entries: [Entry] = []
         var problems: [String] = []
         for place in layout.places {
