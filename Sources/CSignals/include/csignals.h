@@ -21,7 +21,8 @@ int csignals_map(const void *start, size_t bytes, const char *path);
 void csignals_unmap(int slot);
 
 /// From now on
-/// - SIGINT, SIGTERM and SIGHUP remove the remembered files, say so on standard error and end the process with status 130;
+/// - SIGINT, SIGTERM and SIGHUP remove the remembered files, say so on standard error and end the process with status 130,
+///   unless they were ignored before, as nohup has it;
 /// - SIGSEGV, SIGBUS, SIGFPE and SIGABRT over a damaged file remove them too, name the file in one line that starts with
 ///   the tool's name, and end the process with status 65. Anywhere else they and SIGILL and SIGTRAP – bugs – remove the
 ///   files and then do what they did before;
