@@ -1,12 +1,15 @@
+#define _GNU_SOURCE
 #include "csignals.h"
 
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { slots = 32 };
+enum { slots = 32, mappings = 256 };
+
 static _Atomic(char *) files[slots];
 
 int csignals_remember(const char *path) {
@@ -24,28 +27,127 @@ void csignals_forget(int slot) {
     if (slot >= 0 && slot < slots) free(atomic_exchange(&files[slot], NULL));
 }
 
-/// Only calls that are safe in a signal handler.
-static void stop(int signal) {
-    (void)signal;
+static _Thread_local const char *volatile reading;
+
+const char *csignals_begin_reading(const char *path) {
+    const char *outer = reading;
+    reading = path;
+    return outer;
+}
+
+void csignals_end_reading(const char *outer) { reading = outer; }
+
+/// The path is set last and removed first: with it the other two are valid.
+static struct {
+    _Atomic(char *) path;
+    uintptr_t start, end;
+    atomic_flag taken;
+} mapped[mappings];
+
+int csignals_map(const void *start, size_t bytes, const char *path) {
+    char *copy = strdup(path);
+    if (!copy) return -1;
+    for (int i = 0; i < mappings; i++) {
+        if (atomic_flag_test_and_set(&mapped[i].taken)) continue;
+        mapped[i].start = (uintptr_t)start;
+        mapped[i].end = (uintptr_t)start + bytes;
+        atomic_store(&mapped[i].path, copy);
+        return i;
+    }
+    free(copy);
+    return -1;
+}
+
+void csignals_unmap(int slot) {
+    if (slot < 0 || slot >= mappings) return;
+    free(atomic_exchange(&mapped[slot].path, NULL));
+    atomic_flag_clear(&mapped[slot].taken);
+}
+
+// From here on only calls that are safe in a signal handler.
+
+static char tool_name[64];
+
+static void say(const char *text) {
+    ssize_t written = write(STDERR_FILENO, text, strlen(text));
+    (void)written;
+}
+
+static void remove_files(void) {
     for (int i = 0; i < slots; i++) {
         char *path = atomic_load(&files[i]);
         if (path) unlink(path);
     }
-    static const char message[] = "\ninterrupted: unfinished output was removed\n";
-    ssize_t written = write(STDERR_FILENO, message, sizeof message - 1);
-    (void)written;
+    for (int i = 0; i < slots; i++) {
+        char *path = atomic_load(&files[i]);
+        if (path) rmdir(path);
+    }
+}
+
+static void stop(int signal) {
+    (void)signal;
+    remove_files();
+    say("\ninterrupted: unfinished output was removed\n");
     _exit(130);
 }
 
-void csignals_install(void) {
+static void blame(const char *path, const char *reason) {
+    say(tool_name);
+    say(": error: ");
+    say(path);
+    say(reason);
+    _exit(65);
+}
+
+static const int fatal[] = {SIGSEGV, SIGBUS, SIGFPE, SIGABRT, SIGILL, SIGTRAP};
+enum { fatal_count = sizeof fatal / sizeof fatal[0] };
+static struct sigaction former[fatal_count];
+
+static void crash(int signal, siginfo_t *info, void *context) {
+    (void)context;
+    // Several threads may run into the same hole; the first one speaks for all and ends the process.
+    static atomic_flag crashed = ATOMIC_FLAG_INIT;
+    while (atomic_flag_test_and_set(&crashed)) pause();
+    remove_files();
+    if (signal == SIGBUS) {
+        uintptr_t place = (uintptr_t)info->si_addr;
+        for (int i = 0; i < mappings; i++) {
+            const char *path = atomic_load(&mapped[i].path);
+            if (path && place >= mapped[i].start && place < mapped[i].end)
+                blame(path, ": was cut short or became unreadable while it was read\n");
+        }
+    }
+    // A failed precondition of ours (SIGILL, SIGTRAP) is our bug whatever was read.
+    if (reading && signal != SIGILL && signal != SIGTRAP)
+        blame(reading, ": is corrupt: its HDF5 structures are damaged so badly that the library crashed over them\n");
+    for (int i = 0; i < fatal_count; i++)
+        if (fatal[i] == signal) sigaction(signal, &former[i], NULL);
+    // Delivered as soon as this handler returns.
+    raise(signal);
+}
+
+void csignals_install(const char *tool) {
+    strncpy(tool_name, tool, sizeof tool_name - 1);
     struct sigaction action;
     memset(&action, 0, sizeof action);
     sigemptyset(&action.sa_mask);
     action.sa_handler = stop;
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGHUP, &action, NULL);
+    const int stopping[] = {SIGINT, SIGTERM, SIGHUP};
+    for (int i = 0; i < 3; i++) {
+        struct sigaction present;
+        sigaction(stopping[i], NULL, &present);
+        if (present.sa_handler != SIG_IGN) sigaction(stopping[i], &action, NULL);
+    }
     action.sa_handler = SIG_IGN;
     sigaction(SIGPIPE, &action, NULL);
     sigaction(SIGXFSZ, &action, NULL);
+
+    // Damaged structures can send a library into a recursion that uses up the stack, the handler's included.
+    static char stack[1 << 16];
+    stack_t alternate = {.ss_sp = stack, .ss_size = sizeof stack};
+    sigaltstack(&alternate, NULL);
+    action.sa_handler = NULL;
+    action.sa_sigaction = crash;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    for (int i = 0; i < fatal_count; i++) sigaction(fatal[i], &action, &former[i]);
 }

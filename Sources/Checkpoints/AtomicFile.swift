@@ -25,9 +25,14 @@ public final class AtomicFile {
         if stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR {
             throw .cannotWrite(path: path, reason: "it is a folder")
         }
-        descriptor = open(temporaryPath, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0o666)
-        guard descriptor >= 0 else { throw .cannotWrite(path: path, reason: String(cString: strerror(errno))) }
+        // Before the file is there: a signal may come between the two.
         slot = csignals_remember(temporaryPath)
+        descriptor = open(temporaryPath, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0o666)
+        guard descriptor >= 0 else {
+            let reason = String(cString: strerror(errno))
+            csignals_forget(slot)
+            throw .cannotWrite(path: path, reason: reason)
+        }
     }
 
     deinit { discard() }

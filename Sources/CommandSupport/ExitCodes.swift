@@ -34,7 +34,7 @@ public struct InputError: Error, Equatable, CustomStringConvertible {
 extension ParsableCommand {
     /// Parses the command line, runs the command and ends the process with the code that DESIGN gives each outcome.
     public static func runAsTool() -> Never {
-        prepareProcess()
+        prepareProcess(tool: _commandName)
         do {
             var command = try parseAsRoot()
             do {

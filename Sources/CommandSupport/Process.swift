@@ -4,8 +4,8 @@ import Glibc
 import LinearAlgebra
 
 /// Signals and output of the process, before a command line is parsed.
-func prepareProcess() {
-    csignals_install()
+func prepareProcess(tool: String) {
+    csignals_install(tool)
 }
 
 /// OpenBLAS releases that are older than the processor take it for one of 2004 and are then five to ten times slower.

@@ -117,9 +117,13 @@ public final class SpectrumAnalysis: ActivationObserver {
             (tokens, width) = (triangle.tokens, triangle.features)
         }
         let features = derivation.maps.last?.outputs ?? width
+        // The activations lie in a space as narrow as the narrowest map, which a bias can shift. Further values are zeros
+        // of the arithmetic, as many as the way of computing leaves.
+        let hasShift = !request.isCentered && derivation.maps.contains { $0.bias != nil }
+        let narrowest = derivation.maps.reduce(width) { min($0, $1.outputs) } + (hasShift ? 1 : 0)
         return Spectrum(
             key: derivation.key, tokens: tokens, features: features,
-            singularValues: Array(values.prefix(min(tokens, features))))
+            singularValues: Array(values.prefix(min(tokens, features, narrowest))))
     }
 }
 

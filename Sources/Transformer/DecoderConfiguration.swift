@@ -167,7 +167,7 @@ struct ConfigurationText {
             return fallback
         }
         guard let size = value.intValue, size > 0, size < 1 << 31 else {
-            throw error(key, value.text(), "a positive whole number")
+            throw error(key, value.text(), "a positive whole number below \(1 << 31)")
         }
         return size
     }

@@ -28,7 +28,9 @@ struct SpectrumRun {
         let source = try command.checkpoint.open()
         let configuration = try DecoderConfiguration(of: source)
         let layers = try command.parsedLayers(count: configuration.layers)
-        try makeFolder(command.out)
+        let folder = try OutputFolder(command.out)
+        // Sees now, rather than after hours, whether files can be made.
+        try AtomicFile("\(command.out)/run.json").discard()
         let streams = try command.input.load(for: source, configuration)
         let sequences = try self.sequences(of: streams)
         endPhase("read_input")
@@ -58,6 +60,7 @@ struct SpectrumRun {
         try SpectrumTables.writeSpectra(measured, to: "\(command.out)/spectra.csv")
         try SpectrumTables.writeRanks(measured, alphas: alphas.map(\.text), to: "\(command.out)/ranks.csv")
         if command.weights { try writeWeightSpectra(decoder, layers: layers) }
+        folder.keep()
         endPhase("write")
 
         var record = provenance(
@@ -149,12 +152,4 @@ struct SpectrumRun {
         record["sides"] = .string(command.sides)
         return record
     }
-}
-
-/// Makes a folder for results, unless it is there, and sees that it can be written to.
-private func makeFolder(_ path: String) throws(CheckpointError) {
-    if mkdir(path, 0o777) != 0, errno != EEXIST {
-        throw .cannotWrite(path: path, reason: String(cString: strerror(errno)))
-    }
-    try AtomicFile("\(path)/run.json").discard()
 }

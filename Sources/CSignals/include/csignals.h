@@ -1,14 +1,32 @@
-/// Files that must not outlive an interrupted process.
+/// What a process must see to when a signal ends it: files that must not outlive it, and a word on a file that broke it.
 #ifndef CSIGNALS_H
 #define CSIGNALS_H
 
-/// Remembers a temporary file; returns a slot, or -1 when all are taken (the file is then left behind on a signal).
+#include <stddef.h>
+
+/// Remembers a temporary file, or a folder that is to go if it is empty; returns a slot, or -1 when all are taken (it is
+/// then left behind on a signal).
 int csignals_remember(const char *path);
-/// Forgets the file of a slot: it was renamed or removed.
+/// Forgets what a slot remembers: it was renamed, removed or filled.
 void csignals_forget(int slot);
 
-/// From now on SIGINT, SIGTERM and SIGHUP remove the remembered files, say so on standard error and end the process
-/// with status 130; SIGPIPE and SIGXFSZ are ignored, so that the failed write is reported as an error.
-void csignals_install(void);
+/// Says that this thread is inside a library that reads a file and is not made for damaged ones (HDF5): a crash is then
+/// the file's fault. Returns what it said before, for `csignals_end_reading`. The text must live until then.
+const char *csignals_begin_reading(const char *path);
+void csignals_end_reading(const char *outer);
+
+/// Remembers that memory is a mapping of a file: a bus error in it then says that the file was cut short meanwhile.
+/// Returns a slot, or -1 when all are taken.
+int csignals_map(const void *start, size_t bytes, const char *path);
+void csignals_unmap(int slot);
+
+/// From now on
+/// - SIGINT, SIGTERM and SIGHUP remove the remembered files, say so on standard error and end the process with status 130,
+///   unless they were ignored before, as nohup has it;
+/// - SIGSEGV, SIGBUS, SIGFPE and SIGABRT over a damaged file remove them too, name the file in one line that starts with
+///   the tool's name, and end the process with status 65. Anywhere else they and SIGILL and SIGTRAP – bugs – remove the
+///   files and then do what they did before;
+/// - SIGPIPE and SIGXFSZ are ignored, so that the failed write is reported as an error.
+void csignals_install(const char *tool);
 
 #endif

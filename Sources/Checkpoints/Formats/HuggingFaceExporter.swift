@@ -39,6 +39,8 @@ public struct HuggingFaceExporter: Sendable {
 
     /// Writes `source` into the folder, which is made if its parent exists, and returns the paths of the files written.
     ///
+    /// A folder that was made and into which nothing could be written is removed again.
+    ///
     /// - Parameter progress: called with the elements written so far and in all.
     /// - Throws: `CheckpointError` if the layout cannot express the model, a value is not finite in the chosen type, the
     ///   folder holds something and `replacesExisting` is not set, it is where `source` is read from, or cannot be written.
@@ -51,6 +53,7 @@ public struct HuggingFaceExporter: Sendable {
         }
         let plan = try ExportPlan(source, layout: layout, type: type)
         let tokenizer = try tokenizerFiles(source, configuration: plan.configuration)
+        let output = try OutputFolder(folder)
         try prepare(folder, source: source)
 
         let shards = split(plan.items)
@@ -80,6 +83,7 @@ public struct HuggingFaceExporter: Sendable {
             written.append(file.path)
         }
         written.append("\(folder)/config.json")
+        output.keep()
         try AtomicFile.write(plan.configuration.text(indent: 2) + "\n", to: written.last!)
         return written
     }
@@ -148,12 +152,8 @@ public struct HuggingFaceExporter: Sendable {
     }
 
     private func prepare(_ folder: String, source: any TensorSource) throws {
-        if mkdir(folder, 0o777) == 0 { return }
-        guard errno == EEXIST else {
-            throw CheckpointError.cannotWrite(path: folder, reason: String(cString: strerror(errno)))
-        }
         guard let directory = opendir(folder) else {
-            throw CheckpointError.cannotWrite(path: folder, reason: "there is a file of this name")
+            throw CheckpointError.cannotWrite(path: folder, reason: String(cString: strerror(errno)))
         }
         defer { closedir(directory) }
         var names: [String] = []

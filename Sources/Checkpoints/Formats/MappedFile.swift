@@ -1,3 +1,4 @@
+import CSignals
 import Glibc
 
 /// A file's bytes, mapped into memory for reading. The mapping keeps the file's content alive even if its name is taken
@@ -5,6 +6,7 @@ import Glibc
 public final class MappedFile {
     public let path: String
     public let bytes: UnsafeRawBufferPointer
+    private let slot: Int32
 
     /// Throws `missing`, or `unreadable` for what is not a regular, readable file.
     public init(_ path: String) throws(CheckpointError) {
@@ -25,15 +27,18 @@ public final class MappedFile {
         let size = Int(status.st_size)
         guard size > 0 else {
             bytes = UnsafeRawBufferPointer(start: nil, count: 0)
+            slot = -1
             return
         }
         guard let start = mmap(nil, size, PROT_READ, MAP_PRIVATE, descriptor, 0), start != MAP_FAILED else {
             throw .unreadable(path: path, reason: "cannot be mapped into memory: \(String(cString: strerror(errno)))")
         }
         bytes = UnsafeRawBufferPointer(start: start, count: size)
+        slot = csignals_map(start, size, path)
     }
 
     deinit {
+        csignals_unmap(slot)
         if let start = bytes.baseAddress { munmap(UnsafeMutableRawPointer(mutating: start), bytes.count) }
     }
 

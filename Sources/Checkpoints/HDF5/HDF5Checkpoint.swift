@@ -44,7 +44,7 @@ public final class HDF5Checkpoint: TensorSource {
 
     /// The tokenizer that the file carries in `/tokenizer`, or `nil`. Throws if what is there is damaged or none.
     public func tokenizer() throws -> TokenizerBlob? {
-        try HDF5Failure.translated({ .unreadable(path: path, reason: "/tokenizer: \($0)") }) {
+        try HDF5Failure.translated(reading: path, { .unreadable(path: path, reason: "/tokenizer: \($0)") }) {
             guard let object = try file.open(["tokenizer"]) else { return nil }
             guard H5Iget_type(object.id) == H5I_DATASET, let bytes = try object.textBytes(isAttribute: false) else {
                 throw wrongTokenizer("no text and no bytes")
@@ -70,7 +70,7 @@ public final class HDF5Checkpoint: TensorSource {
                 path: path, place: name, found: entry.type.description, expected: HDF5StoredType.expectedForTensors)
         }
         do {
-            try HDF5Failure.translated({ .unreadable(path: path, reason: "\(name): \($0)") }) {
+            try HDF5Failure.translated(reading: path, { .unreadable(path: path, reason: "\(name): \($0)") }) {
                 if current?.name != name {
                     current = nil
                     current = try HDF5TensorReader(

@@ -10,7 +10,7 @@ public enum HDF5Dataset {
         let components = dataset.split(separator: "/").map(String.init)
         let place = "/" + components.joined(separator: "/")
         let file = try HDF5Group.openFile(path)
-        return try HDF5Failure.translated({ .unreadable(path: path, reason: "\(place): \($0)") }) {
+        return try HDF5Failure.translated(reading: path, { .unreadable(path: path, reason: "\(place): \($0)") }) {
             func invalid(_ found: String, _ expected: String) -> CheckpointError {
                 .invalid(path: path, place: place, found: found, expected: expected)
             }

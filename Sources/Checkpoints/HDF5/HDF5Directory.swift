@@ -25,7 +25,7 @@ struct HDF5Directory {
 
     init(path: String, configurationPath: String?) throws(CheckpointError) {
         let file = try HDF5Group.openFile(path)
-        self = try HDF5Failure.translated({ .unreadable(path: path, reason: $0) }) {
+        self = try HDF5Failure.translated(reading: path, { .unreadable(path: path, reason: $0) }) {
             try Self(file, path: path, configurationPath: configurationPath)
         }
     }
@@ -122,7 +122,8 @@ struct HDF5Directory {
     }
 
     private static func entries(of layout: HDF5Layout, _ found: [Found], path: String) throws -> [Entry] {
-        let byPath = Dictionary(uniqueKeysWithValues: found.map { ($0.path, $0) })
+        // A damaged group can have two links of one name; they come out as stored twice below.
+        let byPath = Dictionary(found.map { ($0.path, $0) }) { first, _ in first }
         var entries: [Entry] = []
         var problems: [String] = []
         for place in layout.places {

@@ -175,9 +175,10 @@ extension HDF5Group {
         if let expected = superblock.endOfFile, expected > size {
             throw .unreadable(path: path, reason: "the file is cut short: it has \(size) bytes of \(expected)")
         }
-        return try HDF5Failure.translated({
-            .unreadable(path: path, reason: "the HDF5 file cannot be opened: \($0)")
-        }) {
+        func damaged(_ reason: String) -> CheckpointError {
+            .unreadable(path: path, reason: "the HDF5 file cannot be opened: \(reason)")
+        }
+        return try HDF5Failure.translated(reading: path, damaged) {
             let access = try HDF5Handle(H5Pcreate(chdf5_file_access_class()), closing: H5Pclose)
             try HDF5Library.check(H5Pset_fclose_degree(access.id, H5F_CLOSE_STRONG))
             return HDF5Group(handle: try HDF5Handle(H5Fopen(path, chdf5_read_only(), access.id), closing: H5Fclose))

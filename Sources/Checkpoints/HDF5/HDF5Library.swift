@@ -1,4 +1,5 @@
 import CHDF5
+import CSignals
 import Glibc
 
 /// A call of the HDF5 library that failed, in the library's own innermost words.
@@ -7,12 +8,20 @@ struct HDF5Failure: Error {
 }
 
 extension HDF5Failure {
-    /// Runs `body` inside the library and turns its failure into the error that the file's user sees.
+    /// Runs `body` inside the library and turns its failure into the error that the file's user sees. `path` names the
+    /// file if it is read and may be damaged: the library crashes over some damage, which then is reported as such.
     static func translated<Result>(
-        _ error: (_ reason: String) -> CheckpointError, _ body: () throws -> Result
+        reading path: String? = nil, _ error: (_ reason: String) -> CheckpointError, _ body: () throws -> Result
     ) throws(CheckpointError) -> Result {
         do {
-            return try HDF5Library.locked(body)
+            return try HDF5Library.locked {
+                guard let path else { return try body() }
+                return try path.withCString { text in
+                    let outer = csignals_begin_reading(text)
+                    defer { csignals_end_reading(outer) }
+                    return try body()
+                }
+            }
         } catch let failure as HDF5Failure {
             throw error(failure.reason)
         } catch let known as CheckpointError {
