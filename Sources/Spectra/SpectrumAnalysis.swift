@@ -117,8 +117,7 @@ public final class SpectrumAnalysis: ActivationObserver {
 extension SpectrumAnalysis {
     /// With X the observed activations and M the composed map: the eigenvalues of M·XᵀX·Mᵀ are the squares.
     ///
-    /// M with more rows than columns is first reduced to its triangular factor, so that the eigenproblem is never larger
-    /// than the narrower side; a singular XᵀX does no harm.
+    /// The eigenproblem is never larger than the narrower side of M; a singular XᵀX does no harm.
     static func singularValues(
         of moments: Moments, _ maps: [Derivation.Map], isCentered: Bool
     ) throws(LinearAlgebraError) -> [Double] {
@@ -129,14 +128,14 @@ extension SpectrumAnalysis {
             sums.append(Double(moments.tokens))
             gram = bordered(gram, by: sums)
         }
-        let target: DoubleMatrix
-        if var map = composed(maps, inputs: moments.features, hasOnes: hasOnes, centeredAt: isCentered ? sums : nil) {
-            if map.rows > map.columns { map = try Factorization.triangularFactor(of: map) }
-            target = Factorization.congruence(map, gram)
+        let map = composed(maps, inputs: moments.features, hasOnes: hasOnes, centeredAt: isCentered ? sums : nil)
+        let eigenvalues: [Double]
+        if let map {
+            eigenvalues = try Factorization.eigenvalues(ofCongruence: map, gram)
         } else {
-            target = gram
+            eigenvalues = try Factorization.eigenvalues(ofSymmetric: gram)
         }
-        return try Factorization.eigenvalues(ofSymmetric: target).map { max(0, $0).squareRoot() }
+        return eigenvalues.map { max(0, $0).squareRoot() }
     }
 
     /// The same from the triangular factor R of [X 1]: the singular values of R·Mᵀ.
