@@ -70,6 +70,7 @@ let package = Package(
             name: "ToolTests",
             dependencies: ["CommandSupport", "Checkpoints", "Tokenizers", "cola-analyze", "cola-convert"],
             resources: [.copy("Fixtures")]),
+        .testTarget(name: "PackageUseTests", dependencies: ["Checkpoints", "Tensors", "Transformer"]),
     ],
     cxxLanguageStandard: .cxx17
 )
