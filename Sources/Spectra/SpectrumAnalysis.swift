@@ -86,7 +86,7 @@ public final class SpectrumAnalysis: ActivationObserver {
         results.fill(order: order, progress: progress) { index in
             let derivation = self.derivations[index]
             return Result { () throws(LinearAlgebraError) in
-                do {
+                do throws(LinearAlgebraError) {
                     return try self.spectrum(derivation)
                 } catch {
                     let key = derivation.key
