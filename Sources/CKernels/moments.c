@@ -1,28 +1,28 @@
 #include "ck_moments.h"
 
-#include <string.h>
-
 #include "clones.h"
 
-CLONES void ck_moments_pack(const float *restrict x, size_t rows, size_t stride, size_t count, double *restrict packed,
-                            double *restrict sums) {
-    if (count == ck_panel) {
-        for (size_t r = 0; r < rows; r++) {
-            for (size_t c = 0; c < ck_panel; c++) {
-                double value = x[r * stride + c];
-                packed[r * ck_panel + c] = value;
-                sums[c] += value;
-            }
-        }
-        return;
-    }
-    memset(packed, 0, rows * ck_panel * sizeof *packed);
+CLONES void ck_moments_pack(const float *restrict x, size_t rows, size_t stride, size_t columns,
+                            double *restrict packed, size_t panel_stride) {
+    size_t whole = columns / ck_panel, rest = columns % ck_panel;
+    // Row by row: the rows are read as one stream, which the processor fetches ahead.
     for (size_t r = 0; r < rows; r++) {
-        for (size_t c = 0; c < count; c++) {
-            double value = x[r * stride + c];
-            packed[r * ck_panel + c] = value;
-            sums[c] += value;
+        const float *row = x + r * stride;
+        double *out = packed + r * ck_panel;
+        for (size_t p = 0; p < whole; p++) {
+            for (size_t c = 0; c < ck_panel; c++) out[c] = row[c];
+            row += ck_panel;
+            out += panel_stride;
         }
+        if (rest) {
+            for (size_t c = 0; c < ck_panel; c++) out[c] = c < rest ? row[c] : 0;
+        }
+    }
+}
+
+CLONES void ck_moments_sum(const double *restrict panel, size_t rows, double *restrict sums) {
+    for (size_t r = 0; r < rows; r++) {
+        for (size_t c = 0; c < ck_panel; c++) sums[c] += panel[r * ck_panel + c];
     }
 }
 

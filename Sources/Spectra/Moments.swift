@@ -31,7 +31,7 @@ public final class Moments {
 
     /// Memory that accumulation needs besides the sums; one serves any number of sites.
     public final class Scratch {
-        static let rows = 512
+        static let rows = 256
         fileprivate var packed = Tensor<Double>(uninitialized: [0])
 
         public init() {}
@@ -56,15 +56,14 @@ public final class Moments {
     private func add(slab: MatrixView<Float>, _ packed: UnsafeMutablePointer<Double>) {
         let edge = Self.edge
         let panelSize = slab.rows * edge
-        ThreadPool.forEach(panels) { panel in
-            let first = panel * edge
+        ThreadPool.forEachRange(slab.rows, granularity: 16) { rows in
             ck_moments_pack(
-                slab.pointer + first, slab.rows, slab.stride, min(edge, features - first), packed + panel * panelSize,
-                sums.pointer + first)
+                slab.row(rows.lowerBound), rows.count, slab.stride, features, packed + rows.lowerBound * edge, panelSize)
         }
         // The last panels meet the most others, so they go first.
         ThreadPool.forEach(panels) { task in
             let right = panels - 1 - task
+            ck_moments_sum(packed + right * panelSize, slab.rows, sums.pointer + right * edge)
             for row in stride(from: 0, to: slab.rows, by: Self.depth) {
                 let depth = min(Self.depth, slab.rows - row)
                 for left in 0...right {

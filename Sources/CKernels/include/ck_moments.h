@@ -6,9 +6,12 @@
 /// Columns of one packed panel; a moment matrix is stored in square blocks of this edge.
 enum { ck_panel = 24 };
 
-/// Widens rows × `count` (≤ ck_panel) single-precision columns to double precision and lays them out row after row,
-/// ck_panel wide, missing columns zero. Adds each column's sum over the rows to `sums`.
-void ck_moments_pack(const float *x, size_t rows, size_t stride, size_t count, double *packed, double *sums);
+/// Widens `rows` single-precision rows of `columns` to double precision and cuts them into panels of ck_panel columns,
+/// the missing columns of the last one zero: row r of panel p starts at `packed + p * panel_stride + r * ck_panel`.
+void ck_moments_pack(const float *x, size_t rows, size_t stride, size_t columns, double *packed, size_t panel_stride);
+
+/// Adds each of the ck_panel columns' sum over the rows of a packed panel to `sums`.
+void ck_moments_sum(const double *panel, size_t rows, double *sums);
 
 /// block ← block + aᵀ·b in double precision, for two packed panels of `rows` rows; `block` is ck_panel × ck_panel.
 void ck_moments_update(const double *a, const double *b, size_t rows, double *block);
