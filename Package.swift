@@ -59,7 +59,7 @@ let package = Package(
             ]),
 
         // Tests.
-        .testTarget(name: "TensorsTests", dependencies: ["Tensors"]),
+        .testTarget(name: "TensorsTests", dependencies: ["Tensors", "CKernels"]),
         .testTarget(name: "LinearAlgebraTests", dependencies: ["LinearAlgebra"]),
         .testTarget(name: "CheckpointsTests", dependencies: ["Checkpoints"], resources: [.copy("Fixtures")]),
         .testTarget(name: "TokenizersTests", dependencies: ["Tokenizers"], resources: [.copy("Fixtures")]),
@@ -70,6 +70,7 @@ let package = Package(
             name: "ToolTests",
             dependencies: ["CommandSupport", "Checkpoints", "Tokenizers", "cola-analyze", "cola-convert"],
             resources: [.copy("Fixtures")]),
+        .testTarget(name: "PackageUseTests", dependencies: ["Checkpoints", "Tensors", "Transformer"]),
     ],
     cxxLanguageStandard: .cxx17
 )

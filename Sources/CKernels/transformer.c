@@ -97,19 +97,19 @@ INLINE float maximum(const float *row, size_t count) {
 }
 
 CLONES float ck_softmax_numerators(float *row, size_t count, float scale) {
-    float most = maximum(row, count) * scale;
+    float most = maximum(row, count);
     float sums[lanes] = {0};
     size_t i = 0;
     for (; i + lanes <= count; i += lanes) {
         for (int l = 0; l < lanes; l++) {
-            float e = exponential(row[i + l] * scale - most);
+            float e = exponential((row[i + l] - most) * scale);
             row[i + l] = e;
             sums[l] += e;
         }
     }
     float sum = 0;
     for (; i < count; i++) {
-        row[i] = exponential(row[i] * scale - most);
+        row[i] = exponential((row[i] - most) * scale);
         sum += row[i];
     }
     for (int l = 0; l < lanes; l++) sum += sums[l];

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <exception>
 #include <memory>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -62,16 +63,6 @@ void csentencepiece_free(csentencepiece_model *model) { delete model; }
 int32_t csentencepiece_piece_count(const csentencepiece_model *model) { return model->processor.GetPieceSize(); }
 int32_t csentencepiece_bos(const csentencepiece_model *model) { return model->processor.bos_id(); }
 int32_t csentencepiece_eos(const csentencepiece_model *model) { return model->processor.eos_id(); }
-int32_t csentencepiece_unknown(const csentencepiece_model *model) { return model->processor.unk_id(); }
-
-int csentencepiece_is_control(const csentencepiece_model *model, int32_t id) {
-    return id >= 0 && id < model->processor.GetPieceSize() && model->processor.IsControl(id);
-}
-
-const char *csentencepiece_piece(const csentencepiece_model *model, int32_t id) {
-    if (id < 0 || id >= model->processor.GetPieceSize()) return nullptr;
-    return model->processor.IdToPiece(id).c_str();
-}
 
 int csentencepiece_encode(const csentencepiece_model *model, const char *text, size_t size, uint32_t **ids,
                           size_t *count, char **error) {

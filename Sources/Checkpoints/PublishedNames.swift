@@ -33,7 +33,8 @@ public enum PublishedNames {
         let (part, projection, kind) = (parts[1], parts[2], parts[3])
         let owner = part == "last_layer_post_mlp" ? layer - 1 : layer
         let bare =
-            projection.hasPrefix("pre_") ? projection.dropFirst(4) : projection.hasPrefix("post_") ? projection.dropFirst(5) : ""
+            projection.hasPrefix("pre_")
+            ? projection.dropFirst(4) : projection.hasPrefix("post_") ? projection.dropFirst(5) : ""
         let module: String
         switch (part, bare) {
         case ("pre_attn", "q_proj"), ("pre_attn", "k_proj"), ("pre_attn", "v_proj"): module = "self_attn"

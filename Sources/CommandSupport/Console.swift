@@ -96,7 +96,9 @@ public final class Progress {
         let seconds = seconds
         guard !isQuiet else { return seconds }
         let rate = total > 0 && seconds > 0 ? "  \(Int(Double(total) / seconds)) \(unit)/s" : ""
-        Console.writeError((Console.errorIsTerminal ? "\r\u{1B}[K" : "") + "\(title)  \(total) \(unit)  \(fixed(seconds, 2)) s\(rate)\n")
+        Console.writeError(
+            (Console.errorIsTerminal ? "\r\u{1B}[K" : "")
+                + "\(title)  \(total) \(unit)  \(fixed(seconds, 2)) s\(rate)\n")
         return seconds
     }
 

@@ -17,5 +17,6 @@ public func prepareNumerics(_ console: Console) {
         let arguments = CommandLine.unsafeArgv
         execv("/proc/self/exe", arguments)
     }
-    console.note("kernels: \(Provenance.kernels().members.map { "\($0.key) \($0.value.plainText)" }.joined(separator: ", "))")
+    console.note(
+        "kernels: \(Provenance.kernels().members.map { "\($0.key) \($0.value.plainText)" }.joined(separator: ", "))")
 }

@@ -13,7 +13,8 @@ public func multiply(
 ) {
     let (m, k) = transposeA ? (a.columns, a.rows) : (a.rows, a.columns)
     let (inner, n) = transposeB ? (b.columns, b.rows) : (b.rows, b.columns)
-    precondition(k == inner && c.rows == m && c.columns == n, "[\(m), \(k)] · [\(inner), \(n)] → [\(c.rows), \(c.columns)]")
+    precondition(
+        k == inner && c.rows == m && c.columns == n, "[\(m), \(k)] · [\(inner), \(n)] → [\(c.rows), \(c.columns)]")
     guard m > 0, n > 0 else { return }
     guard k > 0 else {
         if !accumulating { for row in 0..<m { c.row(row).update(repeating: 0, count: n) } }
@@ -44,7 +45,8 @@ public func multiply(
 ) {
     let (m, k) = transposeA ? (a.columns, a.rows) : (a.rows, a.columns)
     let (inner, n) = transposeB ? (b.columns, b.rows) : (b.rows, b.columns)
-    precondition(k == inner && c.rows == m && c.columns == n, "[\(m), \(k)] · [\(inner), \(n)] → [\(c.rows), \(c.columns)]")
+    precondition(
+        k == inner && c.rows == m && c.columns == n, "[\(m), \(k)] · [\(inner), \(n)] → [\(c.rows), \(c.columns)]")
     guard m > 0, n > 0 else { return }
     precondition(k > 0, "a product over an empty inner extent")
     let status = a.pointer.withMemoryRebound(to: UInt16.self, capacity: 1) { left in

@@ -32,8 +32,11 @@ public struct EffectiveRanks: Sendable, Equatable {
             return
         }
         energyRanks = alphas.map { alpha in
-            // The tail after the first k is at most (1 − α)·Σλ.
-            energies.indices.first { tails[$0 + 1] <= (1 - alpha) * total }.map { $0 + 1 } ?? energies.count
+            // As a quotient, because α is the nearest number to one: ⌈α·n⌉ of n equal energies. All of Σλ is reached
+            // where nothing is left, which a quotient that rounds to 1 does not say.
+            energies.indices.first {
+                alpha < 1 ? (total - tails[$0 + 1]) / total >= alpha : tails[$0 + 1] <= 0
+            }.map { $0 + 1 } ?? energies.count
         }
         func exponentialEntropy(_ values: [Double], sum: Double) -> Double {
             exp(values.reduce(0) { $1 > 0 ? $0 - $1 / sum * log($1 / sum) : $0 })

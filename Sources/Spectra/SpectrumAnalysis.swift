@@ -78,11 +78,22 @@ public final class SpectrumAnalysis: ActivationObserver {
     /// calls `progress` after each, one at a time.
     public func spectra(progress: (Int) -> Void = { _ in }) throws(LinearAlgebraError) -> [Spectrum] {
         if let failure { throw failure }
+        // Derivations side by side share a site's sums: q, k and v their input.
+        for case .triangular(let triangle) in accumulators.values { try triangle.reduce() }
         let results = ParallelResults<Result<Spectrum, LinearAlgebraError>>(count: derivations.count)
         // Costly ones first, so that threads end together; layer by layer otherwise.
         let order = derivations.indices.sorted { cost(derivations[$0]) > cost(derivations[$1]) }
         results.fill(order: order, progress: progress) { index in
-            Result { () throws(LinearAlgebraError) in try self.spectrum(self.derivations[index]) }
+            let derivation = self.derivations[index]
+            return Result { () throws(LinearAlgebraError) in
+                do throws(LinearAlgebraError) {
+                    return try self.spectrum(derivation)
+                } catch {
+                    let key = derivation.key
+                    let place = "layer \(key.layer) \(key.module.name) \(key.side.rawValue)"
+                    throw LinearAlgebraError(operation: "\(place): \(error.operation)", reason: error.reason)
+                }
+            }
         }
         return try results.values.map { result throws(LinearAlgebraError) in try result.get() }
     }
@@ -121,8 +132,7 @@ public final class SpectrumAnalysis: ActivationObserver {
 extension SpectrumAnalysis {
     /// With X the observed activations and M the composed map: the eigenvalues of M·XᵀX·Mᵀ are the squares.
     ///
-    /// M with more rows than columns is first reduced to its triangular factor, so that the eigenproblem is never larger
-    /// than the narrower side; a singular XᵀX does no harm.
+    /// The eigenproblem is never larger than the narrower side of M; a singular XᵀX does no harm.
     static func singularValues(
         of moments: Moments, _ maps: [Derivation.Map], isCentered: Bool
     ) throws(LinearAlgebraError) -> [Double] {
@@ -133,14 +143,14 @@ extension SpectrumAnalysis {
             sums.append(Double(moments.tokens))
             gram = bordered(gram, by: sums)
         }
-        let target: DoubleMatrix
-        if var map = composed(maps, inputs: moments.features, hasOnes: hasOnes, centeredAt: isCentered ? sums : nil) {
-            if map.rows > map.columns { map = try Factorization.triangularFactor(of: map) }
-            target = Factorization.congruence(map, gram)
+        let map = composed(maps, inputs: moments.features, hasOnes: hasOnes, centeredAt: isCentered ? sums : nil)
+        let eigenvalues: [Double]
+        if let map {
+            eigenvalues = try Factorization.eigenvalues(ofCongruence: map, gram)
         } else {
-            target = gram
+            eigenvalues = try Factorization.eigenvalues(ofSymmetric: gram)
         }
-        return try Factorization.eigenvalues(ofSymmetric: target).map { max(0, $0).squareRoot() }
+        return eigenvalues.map { max(0, $0).squareRoot() }
     }
 
     /// The same from the triangular factor R of [X 1]: the singular values of R·Mᵀ.

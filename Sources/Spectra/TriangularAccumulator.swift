@@ -36,7 +36,8 @@ public final class TriangularAccumulator {
         tokens += activations.rows
     }
 
-    private func reduce() throws(LinearAlgebraError) {
+    /// Factorises what waits. Until more is added, `factor` then only reads.
+    func reduce() throws(LinearAlgebraError) {
         guard waiting > 0 else { return }
         let width = features + 1
         let factor = try Factorization.triangularFactor(of: stack)

@@ -88,7 +88,9 @@ public struct MatrixView<Element: BitwiseCopyable>: @unchecked Sendable {
     public let stride: Int
 
     public init(_ pointer: UnsafeMutablePointer<Element>, rows: Int, columns: Int, stride: Int) {
-        precondition(rows >= 0 && columns >= 0 && (stride >= columns || rows <= 1), "rows of \(columns) overlap at stride \(stride)")
+        precondition(
+            rows >= 0 && columns >= 0 && (stride >= columns || rows <= 1),
+            "rows of \(columns) overlap at stride \(stride)")
         self.pointer = pointer
         self.rows = rows
         self.columns = columns

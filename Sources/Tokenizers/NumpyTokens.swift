@@ -3,7 +3,7 @@ import Checkpoints
 /// Token ids from `.npy` files of any integer type.
 enum NumpyTokens {
     static func read(_ path: String) throws(CheckpointError) -> TokenIDs {
-        let file = try MappedFile(path)
+        let file = try TokenFile.mapped(path)
         let header = try NumpyHeader(file.bytes, path: path)
         let (size, isSigned, isBigEndian) = try integerType(header.elementType, path)
         guard (1...2).contains(header.shape.count) else {

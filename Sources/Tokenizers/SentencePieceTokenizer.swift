@@ -1,5 +1,6 @@
 import CSentencePiece
 import Glibc
+import Synchronization
 
 /// A sentencepiece model (`tokenizer.model`) run by libsentencepiece, as Llama 1 and 2 and Mistral use it.
 ///
@@ -11,6 +12,9 @@ public final class SentencePieceTokenizer: Tokenizer, @unchecked Sendable {
 
     /// Never changed after `init`; the library's encoding and decoding are const.
     private let model: OpaquePointer
+    let splitsAtSpaces: Bool
+    /// What an encoding takes and puts back when it is done; two at a time each have one.
+    private let spareCache = Mutex<WordCache?>(nil)
 
     /// Loads a serialised model.
     ///
@@ -31,6 +35,7 @@ public final class SentencePieceTokenizer: Tokenizer, @unchecked Sendable {
             throw .unreadable(path: path, reason: "the sentencepiece model has no pieces")
         }
         model = loaded
+        splitsAtSpaces = SentencePieceModel(bytes).splitsAtSpaces
         vocabularySize = Int(csentencepiece_piece_count(loaded))
         bosID = UInt32(exactly: csentencepiece_bos(loaded))
         eosID = UInt32(exactly: csentencepiece_eos(loaded))
@@ -42,9 +47,60 @@ public final class SentencePieceTokenizer: Tokenizer, @unchecked Sendable {
     public func encode(
         utf8 text: UnsafeBufferPointer<UInt8>, addSpecialTokens: Bool
     ) throws(TokenizerError) -> [UInt32] {
-        // Places in a text are 32-bit numbers inside the library.
+        var result: [UInt32] = []
+        result.reserveCapacity(text.count / 3 + 16)
+        if addSpecialTokens, let bosID { result.append(bosID) }
+        if splitsAtSpaces {
+            try encodeWords(text, into: &result)
+        } else {
+            try encodeWhole(text, into: &result)
+        }
+        return result
+    }
+
+    /// Cuts the text where `SentencePieceModel.splitsAtSpaces` allows, and remembers the words.
+    private func encodeWords(
+        _ text: UnsafeBufferPointer<UInt8>, into result: inout [UInt32]
+    ) throws(TokenizerError) {
+        guard let bytes = text.baseAddress else { return }
+        var cache =
+            spareCache.withLock { cache in
+                defer { cache = nil }
+                return cache
+            } ?? WordCache()
+        var start = 0
+        while start < text.count {
+            var end = start + 1
+            while end < text.count {
+                let isBetweenWords =
+                    bytes[end] == 0x20 && isSolid(bytes[end - 1]) && end + 1 < text.count
+                    && isSolid(bytes[end + 1])
+                if isBetweenWords { break }
+                end += 1
+            }
+            let word = UnsafeBufferPointer(start: bytes + start, count: end - start)
+            // The space goes: the library puts one in front of every text.
+            start = end + 1
+            guard word.count <= WordCache.longestWord else {
+                try encodeWhole(word, into: &result)
+                continue
+            }
+            let hash = ByteStringTable.hash(word.baseAddress!, word.count)
+            if cache.append(word.baseAddress!, word.count, hash: hash, to: &result) { continue }
+            let before = result.count
+            try encodeWhole(word, into: &result)
+            cache.insert(word.baseAddress!, word.count, hash: hash, result[before...])
+        }
+        let used = cache
+        spareCache.withLock { $0 = used }
+    }
+
+    /// Lets the library encode a text in one go.
+    func encodeWhole(_ text: UnsafeBufferPointer<UInt8>, into result: inout [UInt32]) throws(TokenizerError) {
+        // Places in a text are 32-bit numbers inside the library, and a character may become several symbols.
         guard text.count < Int32.max / 4 else {
-            throw .encodingFailed(reason: "it has \(text.count) bytes; sentencepiece takes 512 MiB at once")
+            throw .encodingFailed(
+                reason: "it has \(text.count) bytes without a place to cut; sentencepiece takes 512 MiB at once")
         }
         var ids: UnsafeMutablePointer<UInt32>?
         var count = 0
@@ -57,11 +113,7 @@ public final class SentencePieceTokenizer: Tokenizer, @unchecked Sendable {
         }
         guard status == 0, let ids else { throw .encodingFailed(reason: "sentencepiece: \(Self.take(reason))") }
         defer { free(ids) }
-        var result: [UInt32] = []
-        result.reserveCapacity(count + 1)
-        if addSpecialTokens, let bosID { result.append(bosID) }
         result.append(contentsOf: UnsafeBufferPointer(start: ids, count: count))
-        return result
     }
 
     public func decodeBytes(_ ids: [UInt32]) -> [UInt8] {
@@ -88,3 +140,6 @@ public final class SentencePieceTokenizer: Tokenizer, @unchecked Sendable {
         return String(cString: text)
     }
 }
+
+/// A character other than a space whose one byte says all about it.
+@inline(__always) private func isSolid(_ byte: UInt8) -> Bool { byte < 0x80 && byte != 0x20 }

@@ -1,5 +1,4 @@
 import Checkpoints
-import Glibc
 
 /// Token ids as a file holds them.
 public struct TokenIDs: Sendable, Equatable {
@@ -117,10 +116,17 @@ public enum TokenFile {
         throw .unreadable(path: specification, reason: "not the name of a token file; understood are \(understood)")
     }
 
+    /// The bytes of a file that must not be empty.
+    static func mapped(_ path: String) throws(CheckpointError) -> MappedFile {
+        let file = try MappedFile(path)
+        guard !file.bytes.isEmpty else { throw .unreadable(path: path, reason: "the file is empty") }
+        return file
+    }
+
     // MARK: - Raw numbers
 
     private static func readRaw(_ path: String, bytes size: Int) throws(CheckpointError) -> TokenIDs {
-        let file = try MappedFile(path)
+        let file = try mapped(path)
         guard file.bytes.count % size == 0 else {
             throw .invalid(
                 path: path, place: "length", found: "\(file.bytes.count) bytes",
@@ -171,32 +177,4 @@ public enum TokenFile {
             shape.count == 2 ? "element [\(index / shape[1]), \(index % shape[1])]" : "element \(index)"
         return .invalid(path: path, place: place, found: found, expected: "a token id, 0 to \(UInt32.max)")
     }
-}
-
-/// A file's bytes, mapped into memory for as long as this lives.
-final class MappedFile {
-    let bytes: UnsafeRawBufferPointer
-
-    /// - Throws: `missing`, or `unreadable` for what is no file, cannot be opened or is empty.
-    init(_ path: String) throws(CheckpointError) {
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else {
-            if errno == ENOENT || errno == ENOTDIR { throw .missing(path: path) }
-            throw .unreadable(path: path, reason: String(cString: strerror(errno)))
-        }
-        defer { close(descriptor) }
-        var status = stat()
-        guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
-            throw .unreadable(path: path, reason: "it is not a regular file")
-        }
-        guard status.st_size > 0 else { throw .unreadable(path: path, reason: "the file is empty") }
-        let count = Int(status.st_size)
-        guard let memory = mmap(nil, count, PROT_READ, MAP_PRIVATE, descriptor, 0), memory != MAP_FAILED else {
-            throw .unreadable(path: path, reason: String(cString: strerror(errno)))
-        }
-        madvise(memory, count, MADV_SEQUENTIAL)
-        bytes = UnsafeRawBufferPointer(start: memory, count: count)
-    }
-
-    deinit { munmap(UnsafeMutableRawPointer(mutating: bytes.baseAddress!), bytes.count) }
 }

@@ -23,8 +23,8 @@ public protocol Tokenizer: Sendable {
     /// - Throws: `TokenizerError.encodingFailed` if the text is too large.
     func encode(utf8 text: UnsafeBufferPointer<UInt8>, addSpecialTokens: Bool) throws(TokenizerError) -> [UInt32]
 
-    /// The bytes that the ids stand for. They may end in the middle of a character; ids that the tokenizer does not know
-    /// (the padding of an embedding) stand for nothing.
+    /// The bytes that the ids stand for. They may end in the middle of a character; ids that the tokenizer does not
+    /// know (the padding of an embedding) stand for nothing.
     func decodeBytes(_ ids: [UInt32]) -> [UInt8]
 }
 

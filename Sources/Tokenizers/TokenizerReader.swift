@@ -160,8 +160,8 @@ struct TokenizerReader {
         }
     }
 
-    /// Published spellings of the known expressions. `?+` and `++` take as much as they can and give nothing back, which
-    /// makes no difference here: what follows them could not use what they would give back.
+    /// Published spellings of the known expressions. `?+` and `++` take as much as they can and give nothing back,
+    /// which makes no difference here: what follows them could not use what they would give back.
     private static let expressions: [(text: String, splitter: WordSplitter)] = {
         let gpt2 = #"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"#
         func llama3(_ number: String) -> [String] {

@@ -1,5 +1,5 @@
-/// Remembers the ids of words seen before. Text repeats its words, so this saves most of the merging. Bounded: it starts
-/// afresh when full.
+/// Remembers the ids of words seen before. Text repeats its words, so this saves most of the merging. Bounded: it
+/// starts afresh when full.
 struct WordCache: Sendable {
     /// Longer words hardly repeat.
     static let longestWord = 64

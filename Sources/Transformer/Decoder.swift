@@ -20,7 +20,8 @@ public final class Decoder: Sendable {
         from source: any TensorSource, precision: Precision = .f32, includingHead: Bool = true
     ) throws {
         let configuration = try DecoderConfiguration(of: source)
-        let weights = try DecoderWeights(from: source, configuration, precision: precision, includingHead: includingHead)
+        let weights = try DecoderWeights(
+            from: source, configuration, precision: precision, includingHead: includingHead)
         self.init(configuration, weights, precision: precision)
     }
 
@@ -161,10 +162,12 @@ private struct Pass {
     /// attended ← attention over q, k, v.
     func attend() {
         let all = 0..<batch.count
-        Attention(heads: configuration.heads, keyValueHeads: configuration.keyValueHeads, headSize: configuration.headSize)
-            .forward(
-                batch, query: workspace.query.view.rows(all), key: workspace.key.view.rows(all),
-                value: workspace.value.view.rows(all), scores: workspace.scores, into: workspace.attended.view.rows(all))
+        Attention(
+            heads: configuration.heads, keyValueHeads: configuration.keyValueHeads, headSize: configuration.headSize
+        )
+        .forward(
+            batch, query: workspace.query.view.rows(all), key: workspace.key.view.rows(all),
+            value: workspace.value.view.rows(all), scores: workspace.scores, into: workspace.attended.view.rows(all))
     }
 
     /// hidden ← hidden + o(attended), then hidden ← hidden + down(silu(gate(x)) · up(x)) for x = RMSNorm(hidden).
@@ -173,7 +176,8 @@ private struct Pass {
         forEachBlock { rows in
             apply(.output, of: layer, workspace.attended, into: workspace.projected, rows: rows)
             ck_add(
-                workspace.hidden.view.row(rows.lowerBound), workspace.projected.view.row(rows.lowerBound), rows.count * c)
+                workspace.hidden.view.row(rows.lowerBound), workspace.projected.view.row(rows.lowerBound),
+                rows.count * c)
             normalize(workspace.hidden, layer.postAttentionNorm, into: workspace.mlpInput, rows: rows)
             apply(.gate, of: layer, workspace.mlpInput, into: workspace.gate, rows: rows)
             apply(.up, of: layer, workspace.mlpInput, into: workspace.up, rows: rows)
@@ -185,7 +189,8 @@ private struct Pass {
             }
             apply(.down, of: layer, workspace.gate, into: workspace.projected, rows: rows)
             ck_add(
-                workspace.hidden.view.row(rows.lowerBound), workspace.projected.view.row(rows.lowerBound), rows.count * c)
+                workspace.hidden.view.row(rows.lowerBound), workspace.projected.view.row(rows.lowerBound),
+                rows.count * c)
         }
     }
 }

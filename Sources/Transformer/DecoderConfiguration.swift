@@ -128,7 +128,9 @@ struct ConfigurationText {
         } catch {
             throw .configuration(path: path, key: "config", found: "\(error)", expected: "JSON text")
         }
-        guard values.objectValue != nil else { throw .configuration(path: path, key: "config", found: "another value", expected: "an object") }
+        guard values.objectValue != nil else {
+            throw .configuration(path: path, key: "config", found: "another value", expected: "an object")
+        }
     }
 
     private init(path: String, prefix: String, values: JSONValue) {

@@ -133,7 +133,9 @@ extension DecoderWeights {
 
     /// Compares names and shapes of a checkpoint's tensors with what its configuration asks for. Throws
     /// `CheckpointError.tensors` with everything that is missing, unexpected or of another shape. Reads no weights.
-    public static func checkNames(of source: any TensorSource, _ configuration: DecoderConfiguration) throws(CheckpointError) {
+    public static func checkNames(of source: any TensorSource, _ configuration: DecoderConfiguration)
+        throws(CheckpointError)
+    {
         guard configuration.layers <= source.tensors.count else {
             throw .invalid(
                 path: source.path, place: "configuration: num_hidden_layers", found: "\(configuration.layers)",
@@ -149,7 +151,9 @@ extension DecoderWeights {
             }
             if info.shape != shape { problems.append("\(name): found \(info.shape), expected \(shape)") }
         }
-        for name in stored.keys.sorted() where isParameter(name, configuration) { problems.append("\(name): unexpected") }
+        for name in stored.keys.sorted() where isParameter(name, configuration) {
+            problems.append("\(name): unexpected")
+        }
         guard problems.isEmpty else { throw .tensors(path: source.path, problems: problems) }
     }
 
@@ -159,9 +163,11 @@ extension DecoderWeights {
     }
 
     private static func layout(of path: String, _ stored: [String: TensorInfo]) -> ProjectionLayout {
-        let factor = stored[path + ".cola_a"] ?? stored[path + ".cola_b"].map { info in
-            TensorInfo(name: "", shape: info.shape.reversed(), storedType: "", storedBytes: 0)
-        }
+        let factor =
+            stored[path + ".cola_a"]
+            ?? stored[path + ".cola_b"].map { info in
+                TensorInfo(name: "", shape: info.shape.reversed(), storedType: "", storedBytes: 0)
+            }
         return ProjectionLayout(
             rank: factor.map { max(1, $0.shape.last ?? 1) }, hasBias: stored[path + ".bias"] != nil)
     }

@@ -79,7 +79,9 @@ public final class Weight: Sendable {
             return result
         }
         for row in 0..<rows {
-            for column in 0..<columns { result.pointer[column * rows + row] = Double(single.pointer[row * columns + column]) }
+            for column in 0..<columns {
+                result.pointer[column * rows + row] = Double(single.pointer[row * columns + column])
+            }
         }
         return result
     }
@@ -160,7 +162,8 @@ public enum Projection: Sendable {
 
     /// y ← layer(x) for x `[rows, in]`, y `[rows, out]`. A low-rank layer leaves σ(A·x) in `bottleneck` `[rows, rank]`.
     func forward(
-        _ x: MatrixView<Float>, bottleneck: MatrixView<Float>?, scratch: MatrixView<BFloat16>?, into y: MatrixView<Float>
+        _ x: MatrixView<Float>, bottleneck: MatrixView<Float>?, scratch: MatrixView<BFloat16>?,
+        into y: MatrixView<Float>
     ) {
         switch self {
         case .dense(let dense): dense.weight.apply(x, transposed: true, scratch: scratch, into: y)

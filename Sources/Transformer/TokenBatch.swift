@@ -6,7 +6,8 @@ public struct TokenBatch: Sendable, Equatable {
     public let lengths: [Int]
 
     public init(ids: [UInt32], lengths: [Int]) {
-        precondition(lengths.reduce(0, +) == ids.count && lengths.allSatisfy { $0 > 0 }, "lengths \(lengths) of \(ids.count)")
+        precondition(
+            lengths.reduce(0, +) == ids.count && lengths.allSatisfy { $0 > 0 }, "lengths \(lengths) of \(ids.count)")
         self.ids = ids
         self.lengths = lengths
     }

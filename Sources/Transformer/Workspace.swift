@@ -52,7 +52,9 @@ public final class Workspace {
         up = rows(configuration.intermediateSize)
         var bottlenecks: [LinearModule: Matrix] = [:]
         for module in LinearModule.allCases {
-            if let rank = decoder.weights.layers.compactMap({ $0[module].rank }).max() { bottlenecks[module] = rows(rank) }
+            if let rank = decoder.weights.layers.compactMap({ $0[module].rank }).max() {
+                bottlenecks[module] = rows(rank)
+            }
         }
         self.bottlenecks = bottlenecks
         let widest = max(configuration.hiddenSize, configuration.intermediateSize, configuration.queryWidth)

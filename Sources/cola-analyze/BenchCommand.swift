@@ -46,7 +46,8 @@ struct BenchCommand: ParsableCommand {
         let console = Console(isQuiet: quiet)
         prepareNumerics(console)
         let benchmark = Benchmark(
-            size: size, layers: layers, batch: batch, sequenceLength: sequenceLength, repeats: repeats, console: console)
+            size: size, layers: layers, batch: batch, sequenceLength: sequenceLength, repeats: repeats, console: console
+        )
         var record = Provenance.tool()
         for member in try benchmark.run().members { record[member.key] = member.value }
         try Console.output(JSONValue.object(record).text(indent: 2))

@@ -20,7 +20,8 @@ struct Benchmark {
         let configuration = try DecoderConfiguration(json: size.configuration(layers: layers), path: size.rawValue)
         var result = JSONObject([("size", .string(size.rawValue)), ("rows", .integer(rows))])
         let shapes = [
-            (configuration.hiddenSize, configuration.hiddenSize), (configuration.hiddenSize, configuration.intermediateSize),
+            (configuration.hiddenSize, configuration.hiddenSize),
+            (configuration.hiddenSize, configuration.intermediateSize),
             (configuration.intermediateSize, configuration.hiddenSize),
         ]
         var peaks: [Precision: Double] = [:]
@@ -126,12 +127,15 @@ struct Benchmark {
         return ["n": .integer(n), "milliseconds": .number(seconds * 1e3), "threads": 1]
     }
 
-    private func forward(_ configuration: DecoderConfiguration, _ precision: Precision, peak: Double) throws -> JSONValue {
+    private func forward(_ configuration: DecoderConfiguration, _ precision: Precision, peak: Double) throws
+        -> JSONValue
+    {
         let weights = DecoderWeights(configuration, precision: precision) { _, _ in .init() }
         var seed: UInt64 = 5
         weights.visitParameters { _, weight in
             seed += 1
-            weight.fillNormal(deviation: weight.shape.count == 1 ? 0 : 0.02, mean: weight.shape.count == 1 ? 1 : 0, seed: seed)
+            weight.fillNormal(
+                deviation: weight.shape.count == 1 ? 0 : 0.02, mean: weight.shape.count == 1 ? 1 : 0, seed: seed)
         }
         let decoder = Decoder(configuration, weights, precision: precision)
         let workspace = Workspace(decoder, maximumTokens: rows, longestSequence: sequenceLength)

@@ -19,7 +19,8 @@ struct PerplexityCommand: ParsableCommand {
     @OptionGroup var checkpoint: CheckpointOptions
     @OptionGroup var input: TokenOptions
 
-    @Option(help: ArgumentHelp("Tokens of a window (default: 512, or the rows of a 2-D token file).", valueName: "count"))
+    @Option(
+        help: ArgumentHelp("Tokens of a window (default: 512, or the rows of a 2-D token file).", valueName: "count"))
     var window: Int?
 
     @Option(help: ArgumentHelp("Tokens from one window to the next (default: the window).", valueName: "count"))
@@ -37,7 +38,8 @@ struct PerplexityCommand: ParsableCommand {
         if let window, window < 2 { throw ValidationError("--window \(window): expected at least 2.") }
         if let stride, stride < 1 { throw ValidationError("--stride \(stride): expected at least 1.") }
         if let window, let stride, stride > window {
-            throw ValidationError("--stride \(stride): expected at most the window, \(window); tokens would be left out.")
+            throw ValidationError(
+                "--stride \(stride): expected at most the window, \(window); tokens would be left out.")
         }
         if batch < 1 { throw ValidationError("--batch \(batch): expected at least 1.") }
     }
@@ -68,6 +70,9 @@ struct PerplexityCommand: ParsableCommand {
             return score
         }
         progress.finish()
+        for (stream, score) in zip(streams, scores) where !score.sum.isFinite {
+            throw InputError("\(stream.name): the loss of \(source.path) on it is \(score.mean), expected a number")
+        }
         try report(zip(streams, scores).map { ($0.name, $1) }, source: source)
     }
 

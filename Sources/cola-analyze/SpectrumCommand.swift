@@ -23,7 +23,8 @@ struct SpectrumCommand: ParsableCommand {
     @Option(name: .long, help: ArgumentHelp("Folder for the results; made if it is not there.", valueName: "dir"))
     var out: String
 
-    @Option(help: ArgumentHelp("Tokens of a sequence (default: 512, or the rows of a 2-D token file).", valueName: "count"))
+    @Option(
+        help: ArgumentHelp("Tokens of a sequence (default: 512, or the rows of a 2-D token file).", valueName: "count"))
     var sequenceLength: Int?
 
     @Option(help: ArgumentHelp("Sequences that go through the model together.", valueName: "count"))
@@ -124,7 +125,9 @@ extension SpectrumCommand {
             return (value, text)
         }
         guard !chosen.isEmpty else { throw ValidationError("--alpha: expected at least one.") }
-        guard Set(chosen.map(\.1)).count == chosen.count else { throw ValidationError("--alpha: a fraction stands twice.") }
+        guard Set(chosen.map(\.1)).count == chosen.count else {
+            throw ValidationError("--alpha: a fraction stands twice.")
+        }
         return chosen
     }
 

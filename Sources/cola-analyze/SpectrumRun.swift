@@ -35,7 +35,8 @@ struct SpectrumRun {
         let sequences = try self.sequences(of: streams)
         endPhase("read_input")
 
-        let decoder = try Decoder(from: source, precision: command.precision, includingHead: false)
+        let (decoder, hashes) = try ThreadPool.both(
+            { try Decoder(from: source, precision: command.precision, includingHead: false) }, hashInputs)
         endPhase("load_weights")
         let request = SpectrumRequest(
             modules: try command.parsedModules(), layers: layers, sides: try command.parsedSides(),
@@ -62,11 +63,11 @@ struct SpectrumRun {
         folder.keep()
         endPhase("write")
 
-        var record = try provenance(source: source, decoder: decoder, tokens: tokens, sequences: sequences.count)
+        var record = provenance(
+            hashes, source: source, decoder: decoder, tokens: tokens, sequences: sequences.count)
         warnIfFewTokens(tokens, measured)
         let summary = SpectrumSummary(
             measured: measured, alphas: alphas.map(\.text), quarter: quarter, hiddenSize: configuration.hiddenSize)
-        endPhase("hash_inputs")
         record["seconds"] = .object(JSONObject(seconds))
         record["peak_memory_bytes"] = .integer(peakMemory())
         try AtomicFile.write(JSONValue.object(record).text(indent: 2) + "\n", to: "\(command.out)/run.json")
@@ -125,11 +126,21 @@ struct SpectrumRun {
                 + "four tokens per feature are the least to trust")
     }
 
-    private func provenance(source: any TensorSource, decoder: Decoder, tokens: Int, sequences: Int) throws -> JSONObject {
+    private func hashInputs() throws -> (checkpoint: JSONValue, inputs: [JSONValue]) {
+        (
+            try Provenance.input(command.checkpoint.checkpoint),
+            try command.input.paths.map { path in try Provenance.input(path) }
+        )
+    }
+
+    private func provenance(
+        _ hashes: (checkpoint: JSONValue, inputs: [JSONValue]), source: any TensorSource, decoder: Decoder, tokens: Int,
+        sequences: Int
+    ) -> JSONObject {
         var record = Provenance.tool()
-        record["checkpoint"] = try Provenance.input(command.checkpoint.checkpoint)
+        record["checkpoint"] = hashes.checkpoint
         record["checkpoint_format"] = .string(source.formatName)
-        record["inputs"] = .array(try command.input.paths.map { path in try Provenance.input(path) })
+        record["inputs"] = .array(hashes.inputs)
         record["tokens"] = .integer(tokens)
         record["sequences"] = .integer(sequences)
         record["batch"] = .integer(command.batch)

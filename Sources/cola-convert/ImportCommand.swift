@@ -29,7 +29,8 @@ struct ImportCommand: ParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "tokenizer.json, a sentencepiece model or a llama2.c tokenizer, in place of the source's own.", valueName: "file"))
+            "tokenizer.json, a sentencepiece model or a llama2.c tokenizer, in place of the source's own.",
+            valueName: "file"))
     var tokenizer: String?
 
     @Option(help: ArgumentHelp("Compress with this deflate level, 1 to 9.", valueName: "level"))
@@ -55,7 +56,8 @@ struct ImportCommand: ParsableCommand {
             let size = try CommandSupport.checkTokenizer(blob, path: tokenizer ?? source.path)
             if size > decoder.vocabularySize {
                 throw InputError(
-                    "\(tokenizer ?? source.path): a tokenizer of \(size) ids for an embedding of \(decoder.vocabularySize)")
+                    "\(tokenizer ?? source.path): a tokenizer of \(size) ids for an embedding of \(decoder.vocabularySize)"
+                )
             }
         } else {
             console.warn("\(source.path): no tokenizer found; the checkpoint will take token ids only")
@@ -68,7 +70,8 @@ struct ImportCommand: ParsableCommand {
         }
 
         let writer = try CheckpointWriter(
-            path: output, configuration: configuration, provenance: JSONValue.object(provenance).text(), tokenizer: blob,
+            path: output, configuration: configuration, provenance: JSONValue.object(provenance).text(),
+            tokenizer: blob,
             type: dtype, deflate: deflate)
         let total = source.tensors.reduce(0) { $0 + $1.count }
         let progress = console.progress("import", unit: "parameters", total: total)
@@ -95,7 +98,9 @@ struct ImportCommand: ParsableCommand {
             provenance["parameters"] = .integer(done)
             try Console.output(JSONValue.object(provenance).text(indent: 2))
         } else {
-            try Console.output("\(output)  \(grouped(done)) parameters as \(dtype.rawValue), \(byteCount(written["bytes"]?.intValue ?? 0))")
+            try Console.output(
+                "\(output)  \(grouped(done)) parameters as \(dtype.rawValue), \(byteCount(written["bytes"]?.intValue ?? 0))"
+            )
         }
     }
 }

@@ -41,7 +41,9 @@ struct TokenizeCommand: ParsableCommand {
             progress.update(index + 1)
         }
         let seconds = progress.finish()
-        guard !ids.isEmpty else { throw InputError("\(text.joined(separator: ", ")): the text is empty, so there are no tokens") }
+        guard !ids.isEmpty else {
+            throw InputError("\(text.joined(separator: ", ")): the text is empty, so there are no tokens")
+        }
         try TokenFile.write(TokenIDs(ids: ids, rowLength: nil), to: out)
         if consoleOptions.json {
             var record = Provenance.tool()

@@ -21,7 +21,7 @@ void ck_rms_norm(const float *x, const float *weight, float *out, size_t count, 
 /// second half of the head. `cosine` and `sine` hold size / 2 numbers.
 void ck_rotate_halves(float *row, size_t heads, size_t size, const float *cosine, const float *sine);
 
-/// row ← e^(scale · row − maximum); returns the sum of the new entries.
+/// row ← e^(scale · (row − maximum)); returns the sum of the new entries. `scale` is positive.
 float ck_softmax_numerators(float *row, size_t count, float scale);
 
 /// log Σ e^row, and in `argmax` the index of the largest entry (the first of equals).

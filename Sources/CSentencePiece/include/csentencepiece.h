@@ -20,10 +20,6 @@ int32_t csentencepiece_piece_count(const csentencepiece_model *model);
 /// Ids of the control pieces, negative if the model has none.
 int32_t csentencepiece_bos(const csentencepiece_model *model);
 int32_t csentencepiece_eos(const csentencepiece_model *model);
-int32_t csentencepiece_unknown(const csentencepiece_model *model);
-int csentencepiece_is_control(const csentencepiece_model *model, int32_t id);
-/// The piece of an id, NUL-terminated, owned by the model; NULL for an id out of range.
-const char *csentencepiece_piece(const csentencepiece_model *model, int32_t id);
 
 /// Encodes UTF-8. Stores ids and their number; the caller frees the ids with `free`. Returns 0, or -1 and a text as
 /// above.

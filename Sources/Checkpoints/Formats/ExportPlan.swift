@@ -69,6 +69,15 @@ struct ExportPlan {
         {
             throw refuse("\(heads) heads of \(size)", "heads that make up the hidden size \(hidden)")
         }
+        switch object["cola_activation"]?.stringValue {
+        case nil: break
+        case "both": object["only_lr_act"] = false
+        case "inner": object["only_lr_act"] = true
+        case let other?:
+            throw refuse(
+                "cola_activation \(other)", "both or inner, the placements of σ that the published code knows")
+        }
+        object["cola_activation"] = nil
         let activation = object["hidden_act"]?.stringValue ?? "silu"
         if let inner = object["lr_act_type"]?.stringValue, inner != activation {
             throw refuse("lr_act_type \(inner)", "\(activation), because the published code takes hidden_act for it")

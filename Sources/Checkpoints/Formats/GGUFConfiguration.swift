@@ -52,6 +52,10 @@ struct GGUFConfiguration {
                 path: path, place: "metadata \(architecture).\(key)", found: "\(value)",
                 expected: "the head size \(expected)")
         }
+        if let window = try reader.count("\(architecture).attention.sliding_window"), window > 0 {
+            throw .unreadable(
+                path: path, reason: "attends within a sliding window of \(window) tokens, which is not supported")
+        }
         if let experts = try reader.count("\(architecture).expert_count"), experts > 0 {
             throw .unreadable(path: path, reason: "is a mixture of \(experts) experts; only dense models are read")
         }

@@ -2,14 +2,14 @@ import CSignals
 import Glibc
 
 /// A file's bytes, mapped into memory for reading. The mapping keeps the file's content alive even if its name is taken
-/// by another file meanwhile.
-final class MappedFile {
-    let path: String
-    let bytes: UnsafeRawBufferPointer
+/// by another file meanwhile; the bytes are valid as long as this object lives.
+public final class MappedFile {
+    public let path: String
+    public let bytes: UnsafeRawBufferPointer
     private let slot: Int32
 
     /// Throws `missing`, or `unreadable` for what is not a regular, readable file.
-    init(_ path: String) throws(CheckpointError) {
+    public init(_ path: String) throws(CheckpointError) {
         self.path = path
         let descriptor = open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else {

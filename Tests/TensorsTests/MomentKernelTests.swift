@@ -1,0 +1,60 @@
+import CKernels
+import Testing
+
+@testable import Tensors
+
+@Suite("Second-moment kernels")
+struct MomentKernelTests {
+    private static let edge = Int(ck_panel)
+
+    @Test("Packing widens, pads with zeros and adds up columns", arguments: [1, 2, 7, 131], [1, 5, 23, 24])
+    func pack(rows: Int, count: Int) {
+        let (edge, stride) = (Self.edge, 29)
+        var generator = SeededGenerator(seed: 30)
+        // What is not to be read would spoil the result.
+        var x = [Float](repeating: .nan, count: rows * stride)
+        for row in 0..<rows {
+            for column in 0..<count { x[row * stride + column] = Float(generator.normal()) }
+        }
+        var packed = [Double](repeating: .nan, count: rows * edge)
+        var sums = (0..<edge).map { Double($0) - 7 }
+        var (expected, expectedSums) = ([Double](repeating: 0, count: rows * edge), sums)
+        for row in 0..<rows {
+            for column in 0..<count {
+                expected[row * edge + column] = Double(x[row * stride + column])
+                expectedSums[column] += Double(x[row * stride + column])
+            }
+        }
+        ck_moments_pack(x, rows, stride, count, &packed, &sums)
+        #expect(packed == expected)
+        #expect(sums == expectedSums)
+    }
+
+    @Test("A block is increased by aᵀ·b", arguments: [0, 1, 2, 7, 131])
+    func update(rows: Int) {
+        let edge = Self.edge
+        var generator = SeededGenerator(seed: 31)
+        let a = (0..<rows * edge).map { _ in generator.normal() }
+        let b = (0..<rows * edge).map { _ in generator.normal() * 1e3 }
+        var block = (0..<edge * edge).map { _ in generator.normal() }
+        var expected = block
+        var bounds = block.map { abs($0) }
+        for i in 0..<edge {
+            for j in 0..<edge {
+                for row in 0..<rows {
+                    expected[i * edge + j] += a[row * edge + i] * b[row * edge + j]
+                    bounds[i * edge + j] += abs(a[row * edge + i] * b[row * edge + j])
+                }
+            }
+        }
+        ck_moments_update(a, b, rows, &block)
+        // Both sums have rows + 1 terms and one rounding each, in either order.
+        expectClose(block, expected, within: bounds.map { 2 * Double(rows + 1) * 0x1p-53 * $0 })
+        #expect(rows > 0 || block == expected)
+    }
+
+    @Test("Names an instruction set")
+    func instructionSet() {
+        #expect(["avx512", "avx2", "baseline"].contains(String(cString: ck_instruction_set())))
+    }
+}

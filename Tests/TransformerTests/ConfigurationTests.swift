@@ -1,0 +1,175 @@
+import Testing
+
+@testable import Tensors
+@testable import Transformer
+
+@Suite("Decoder configuration")
+struct ConfigurationTests {
+    /// The text of a valid configuration with some values replaced; nil takes a key out.
+    static func text(_ changes: [String: String?] = [:]) -> String {
+        var values: [String: String?] = [
+            "model_type": #""llama""#, "hidden_size": "24", "intermediate_size": "56", "num_hidden_layers": "3",
+            "num_attention_heads": "6", "num_key_value_heads": "2", "vocab_size": "61", "rms_norm_eps": "1e-5",
+        ]
+        values.merge(changes) { $1 }
+        let members = values.compactMap { key, value in value.map { "\"\(key)\": \($0)" } }
+        return "{" + members.sorted().joined(separator: ", ") + "}"
+    }
+
+    private func read(_ changes: [String: String?] = [:]) throws(TransformerError) -> DecoderConfiguration {
+        try DecoderConfiguration(json: Self.text(changes), path: "some/config.json")
+    }
+
+    @Test("Reads every value")
+    func values() throws {
+        let configuration = try read([
+            "head_dim": "10", "rope_theta": "5000", "tie_word_embeddings": "true", "max_position_embeddings": "2048",
+            "only_lr_act": "true", "hidden_act": #""silu""#,
+        ])
+        #expect(configuration.hiddenSize == 24 && configuration.intermediateSize == 56 && configuration.layers == 3)
+        #expect(configuration.heads == 6 && configuration.keyValueHeads == 2 && configuration.headSize == 10)
+        #expect(configuration.queryWidth == 60 && configuration.keyValueWidth == 20)
+        #expect(configuration.vocabularySize == 61 && configuration.normEpsilon == 1e-5)
+        #expect(configuration.tiesEmbedding && configuration.maximumPositions == 2048)
+        #expect(configuration.placement == .inner && configuration.modelType == "llama")
+        #expect(configuration.rotary.base == 5000 && configuration.rotary.scaling == .none)
+        #expect(configuration.shape(of: .query) == (24, 60) && configuration.shape(of: .value) == (24, 20))
+        #expect(configuration.shape(of: .output) == (60, 24) && configuration.shape(of: .down) == (56, 24))
+        #expect(configuration.shape(of: .gate) == (24, 56))
+    }
+
+    @Test("Missing and null values have the defaults of the model family")
+    func defaults() throws {
+        let configuration = try read([
+            "model_type": nil, "num_key_value_heads": "null", "rms_norm_eps": nil, "sliding_window": "null",
+            "rope_scaling": "null", "max_position_embeddings": nil,
+        ])
+        #expect(configuration.modelType == "llama" && configuration.keyValueHeads == 6 && configuration.headSize == 4)
+        #expect(configuration.normEpsilon == 1e-6 && !configuration.tiesEmbedding && configuration.placement == .both)
+        #expect(configuration.maximumPositions == nil && configuration.rotary.base == 10000)
+    }
+
+    @Test("Placements of σ by their own key and by the paper's", arguments: ActivationPlacement.allCases)
+    func placements(placement: ActivationPlacement) throws {
+        let configuration = try read(["cola_activation": "\"\(placement.rawValue)\"", "only_lr_act": "true"])
+        #expect(configuration.placement == placement)
+        #expect(try read(["only_lr_act": "false"]).placement == .both)
+        let inner = LinearModule.allCases.filter { placement.hasInnerActivation($0) }
+        switch placement {
+        case .both: #expect(placement.hasOuterActivation && inner.count == 7)
+        case .inner: #expect(!placement.hasOuterActivation && inner.count == 7)
+        case .reduced: #expect(!placement.hasOuterActivation && inner == [.gate])
+        case .original: #expect(placement.hasOuterActivation && inner.isEmpty)
+        }
+    }
+
+    @Test("Scalings of rotation, old and new spelling")
+    func rotary() throws {
+        let linear = #"{"type": "linear", "factor": 4}"#
+        #expect(try read(["rope_scaling": linear]).rotary.scaling == .linear(factor: 4))
+        let llama3 = """
+            {"rope_type": "llama3", "rope_theta": 500000, "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4,
+             "original_max_position_embeddings": 32}
+            """
+        let expected = RotaryConfiguration.Scaling.llama3(factor: 8, low: 1, high: 4, originalPositions: 32)
+        let newer = try read(["rope_parameters": llama3, "rope_theta": "7"])
+        #expect(newer.rotary.scaling == expected && newer.rotary.base == 500000)
+        let older = try read(["rope_scaling": llama3, "rope_theta": "7"])
+        #expect(older.rotary.scaling == expected && older.rotary.base == 7)
+        let positions = llama3.replacing(#""original_max_position_embeddings": 32"#, with: #""x": 0"#)
+        let fallback = try read(["rope_scaling": positions, "max_position_embeddings": "64"])
+        #expect(fallback.rotary.scaling == .llama3(factor: 8, low: 1, high: 4, originalPositions: 64))
+    }
+
+    struct Wrong: CustomTestStringConvertible, Sendable {
+        let changes: [String: String?]
+        let key: String
+        let found: String
+        let expected: String
+
+        init(_ changes: [String: String?], _ key: String, _ found: String, _ expected: String) {
+            (self.changes, self.key, self.found, self.expected) = (changes, key, found, expected)
+        }
+
+        var testDescription: String { "\(key): \(found)" }
+    }
+
+    static let sizes = [
+        "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size",
+    ]
+
+    static let wrong: [Wrong] =
+        sizes.map { Wrong([$0: nil], $0, "nothing", "a positive whole number") }
+        + (sizes + ["num_key_value_heads", "head_dim"]).flatMap { key in
+            ["0", "-4", "2.5", #""8""#, "[8]", "3000000000"].map {
+                Wrong([key: $0], key, $0, "a positive whole number")
+            }
+        } + [
+            Wrong(["model_type": "3"], "model_type", "3", "a text"),
+            Wrong(["num_key_value_heads": "4"], "num_key_value_heads", "4", "a divisor of num_attention_heads 6"),
+            Wrong(["num_key_value_heads": "12"], "num_key_value_heads", "12", "a divisor of num_attention_heads 6"),
+            Wrong(["head_dim": "5"], "head_dim", "5", "an even number"),
+            Wrong(["hidden_size": "18"], "head_dim", "3", "an even number"),
+            Wrong(["hidden_size": "25"], "head_dim", "nothing", "a positive whole number"),
+            Wrong(["rms_norm_eps": "-1e-6"], "rms_norm_eps", "-1e-06", "a small number"),
+            Wrong(["rms_norm_eps": "1"], "rms_norm_eps", "1.0", "a small number"),
+            Wrong(["rms_norm_eps": #""1e-6""#], "rms_norm_eps", #""1e-6""#, "a number"),
+            Wrong(["hidden_act": #""gelu""#], "hidden_act", "gelu", "silu"),
+            Wrong(["sliding_window": "128"], "sliding_window", "128.0", "none: attention here sees all earlier tokens"),
+            Wrong(["partial_rotary_factor": "0.5"], "partial_rotary_factor", "0.5", "1: whole heads are rotated"),
+            Wrong(["rope_theta": "0"], "rope_theta", "0.0", "a positive number"),
+            Wrong(["rope_theta": "true"], "rope_theta", "true", "a number"),
+            Wrong(["rope_scaling": "7"], "rope_scaling", "7", "an object"),
+            Wrong(
+                ["rope_scaling": #"{"rope_type": "yarn"}"#], "rope_scaling.rope_type", "yarn",
+                "default, linear or llama3"),
+            Wrong(["rope_scaling": #"{"type": "linear"}"#], "rope_scaling.factor", "nothing", "a positive number"),
+            Wrong(
+                ["rope_parameters": #"{"rope_type": "linear", "factor": -2}"#], "rope_parameters.factor", "-2.0",
+                "a positive number"),
+            Wrong(
+                ["rope_parameters": #"{"rope_type": "llama3", "factor": 8, "low_freq_factor": 1}"#],
+                "rope_parameters.high_freq_factor", "nothing", "a positive number"),
+            Wrong(["tie_word_embeddings": "1"], "tie_word_embeddings", "1", "true or false"),
+            Wrong(["only_lr_act": #""yes""#], "only_lr_act", #""yes""#, "true or false"),
+            Wrong(["max_position_embeddings": #""long""#], "max_position_embeddings", #""long""#, "a number"),
+            Wrong(["cola_activation": #""none""#], "cola_activation", "none", "one of both, inner, reduced, original"),
+        ]
+
+    @Test("A wrong value is named with its key, what was found and what was expected", arguments: wrong)
+    func wrongValue(wrong: Wrong) {
+        let error = TransformerError.configuration(
+            path: "some/config.json", key: wrong.key, found: wrong.found, expected: wrong.expected)
+        #expect(throws: error) { try read(wrong.changes) }
+        #expect(
+            error.description
+                == "some/config.json: configuration: \(wrong.key): found \(wrong.found), expected \(wrong.expected)")
+    }
+
+    @Test("A sliding window that is switched off is no error, as in Qwen2")
+    func unusedWindow() throws {
+        _ = try read(["sliding_window": "128", "use_sliding_window": "false"])
+        _ = try read(["sliding_window": "128", "model_type": #""qwen2""#])
+    }
+
+    @Test("Another family is named, with those that are known", arguments: ["gpt2", "mixtral", "Llama", ""])
+    func architecture(name: String) {
+        let error = TransformerError.architecture(path: "some/config.json", found: name)
+        #expect(throws: error) { try read(["model_type": "\"\(name)\""]) }
+        #expect(DecoderConfiguration.supportedModelTypes.allSatisfy { error.description.contains($0) })
+    }
+
+    @Test("Text that is no JSON, and JSON that is no object", arguments: ["", "{", "nonsense", "[1, 2]", "3", "null"])
+    func noObject(text: String) {
+        do throws(TransformerError) {
+            _ = try DecoderConfiguration(json: text, path: "c.json")
+            Issue.record("read \(text)")
+        } catch {
+            guard case .configuration("c.json", "config", let found, let expected) = error else {
+                Issue.record("\(error)")
+                return
+            }
+            #expect(!found.isEmpty && ["JSON text", "an object"].contains(expected))
+        }
+    }
+}

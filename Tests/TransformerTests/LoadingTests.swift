@@ -1,0 +1,181 @@
+import Checkpoints
+import Foundation
+import Testing
+
+@testable import Tensors
+@testable import Transformer
+
+/// A checkpoint in a folder of its own, both removed afterwards.
+private final class TemporaryCheckpoint {
+    private let folder: URL
+    var path: String { folder.appendingPathComponent("model.h5").path }
+
+    /// Writes the tensors of a random decoder after `change` had its way with them.
+    init(_ random: RandomDecoder, change: (inout [String: Matrix]) -> Void = { _ in }) throws {
+        folder = FileManager.default.temporaryDirectory.appendingPathComponent("cola-loading-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        var tensors: [String: Matrix] = [:]
+        try random.make().weights.visitParameters { name, weight in
+            guard case .single(let matrix) = weight.storage else { return }
+            tensors[name] = matrix
+        }
+        change(&tensors)
+        let writer = try CheckpointWriter(path: path, configuration: random.json, provenance: "{}", tokenizer: nil)
+        for (name, tensor) in tensors.sorted(by: { $0.key < $1.key }) { try writer.write(name, tensor) }
+        try writer.finish()
+    }
+
+    deinit { try? FileManager.default.removeItem(at: folder) }
+
+    /// The problems that loading reports.
+    func problems(precision: Precision = .f32) throws -> [String] {
+        do {
+            _ = try Decoder(from: try Checkpoint.open(path), precision: precision)
+        } catch CheckpointError.tensors(let path, let problems) {
+            #expect(path == self.path)
+            return problems
+        }
+        return []
+    }
+}
+
+/// Notes which tensors are read, in order.
+private final class RecordingSource: TensorSource {
+    let source: any TensorSource
+    var read: [String] = []
+
+    init(_ source: any TensorSource) { self.source = source }
+
+    var path: String { source.path }
+    var formatName: String { source.formatName }
+    var configuration: String? { source.configuration }
+    var provenance: String? { source.provenance }
+    var tensors: [TensorInfo] { source.tensors }
+    func tokenizer() throws -> TokenizerBlob? { try source.tokenizer() }
+
+    func read(_ name: String, rows: Range<Int>?, into destination: UnsafeMutableBufferPointer<Float>) throws {
+        if read.last != name { read.append(name) }
+        try source.read(name, rows: rows, into: destination)
+    }
+}
+
+@Suite("Loading weights")
+struct LoadingTests {
+    static let dense = RandomDecoder.all[5]
+    static let lowRank = RandomDecoder.all[6]
+
+    @Test("A checkpoint comes back the same, rounded where asked", arguments: RandomDecoder.all)
+    func roundTrip(random: RandomDecoder) throws {
+        let checkpoint = try TemporaryCheckpoint(random)
+        let original = try random.make()
+        let batch = TokenBatch(ids: random.ids(9), lengths: [9])
+        for precision in Precision.allCases {
+            let loaded = try Decoder(from: try Checkpoint.open(checkpoint.path), precision: precision)
+            #expect(loaded.configuration == original.configuration)
+            let expected = precision == .f32 ? original : try random.make(precision: .bf16)
+            #expect(loaded.hiddenStates(batch) == expected.hiddenStates(batch))
+        }
+    }
+
+    @Test("Parameters are visited in the order they are loaded in, and counted", arguments: RandomDecoder.all)
+    func order(random: RandomDecoder) throws {
+        let checkpoint = try TemporaryCheckpoint(random)
+        let source = RecordingSource(try Checkpoint.open(checkpoint.path))
+        let decoder = try Decoder(from: source)
+        var (names, count, bytes): ([String], Int, Int) = ([], 0, 0)
+        decoder.weights.visitParameters { name, weight in
+            names.append(name)
+            count += weight.shape.reduce(1, *)
+            bytes += 4 * weight.count
+        }
+        #expect(names == source.read)
+        #expect(Set(names) == Set(source.tensors.map(\.name)) && Set(names).count == names.count)
+        #expect(names.first == "model.embed_tokens.weight")
+        #expect(names.last == (random.isTied ? "model.norm.weight" : "lm_head.weight"))
+        #expect(decoder.weights.parameterCount == count && decoder.weights.bytes == bytes)
+        #expect(count == source.tensors.reduce(0) { $0 + $1.count })
+    }
+
+    @Test("Without the head nothing of it is read")
+    func withoutHead() throws {
+        let checkpoint = try TemporaryCheckpoint(Self.dense)
+        let source = RecordingSource(try Checkpoint.open(checkpoint.path))
+        let decoder = try Decoder(from: source, includingHead: false)
+        #expect(decoder.weights.head == nil && !source.read.contains("lm_head.weight"))
+    }
+
+    @Test("Missing, unexpected and mis-shaped tensors are listed together")
+    func collected() throws {
+        let checkpoint = try TemporaryCheckpoint(Self.dense) { tensors in
+            tensors["model.norm.weight"] = nil
+            tensors["model.layers.1.mlp.up_proj.weight"] = nil
+            tensors["model.layers.0.mlp.down_proj.weight"] = Matrix(shape: [37, 24])
+            tensors["model.layers.0.self_attn.q_proj.bias"] = Matrix(shape: [63])
+            tensors["model.layers.2.mlp.up_proj.weight"] = Matrix(shape: [37, 24])
+            tensors["model.layers.0.mlp.extra"] = Matrix(shape: [3])
+        }
+        #expect(
+            try Set(checkpoint.problems()) == [
+                "model.norm.weight: missing, expected [24]",
+                "model.layers.1.mlp.up_proj.weight: missing, expected [37, 24]",
+                "model.layers.0.mlp.down_proj.weight: found [37, 24], expected [24, 37]",
+                "model.layers.0.self_attn.q_proj.bias: found [63], expected [64]",
+                "model.layers.2.mlp.up_proj.weight: unexpected", "model.layers.0.mlp.extra: unexpected",
+            ])
+    }
+
+    @Test("Half of a low-rank pair, factors of two ranks, a factor beside a dense weight")
+    func factors() throws {
+        let checkpoint = try TemporaryCheckpoint(Self.lowRank) { tensors in
+            tensors["model.layers.0.self_attn.q_proj.cola_a"] = nil
+            tensors["model.layers.0.self_attn.k_proj.cola_b"] = nil
+            tensors["model.layers.1.self_attn.o_proj.cola_b"] = Matrix(shape: [7, 24])
+            tensors["model.layers.1.mlp.gate_proj.weight"] = Matrix(shape: [37, 24])
+        }
+        #expect(
+            try Set(checkpoint.problems()) == [
+                "model.layers.0.self_attn.q_proj.cola_a: missing, expected [24, 3]",
+                "model.layers.0.self_attn.k_proj.cola_b: missing, expected [3, 12]",
+                "model.layers.1.self_attn.o_proj.cola_b: found [7, 24], expected [4, 24]",
+                "model.layers.1.mlp.gate_proj.weight: unexpected",
+            ])
+    }
+
+    @Test("Rotary tables of old files and the head of a tied model carry nothing")
+    func ignored() throws {
+        let checkpoint = try TemporaryCheckpoint(RandomDecoder.all[1]) { tensors in
+            tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = Matrix(shape: [2])
+            tensors["lm_head.weight"] = Matrix(shape: [29, 24])
+        }
+        #expect(try checkpoint.problems() == [])
+    }
+
+    @Test("Numbers that are not finite are named with their index, all tensors at once", arguments: Precision.allCases)
+    func notFinite(precision: Precision) throws {
+        let checkpoint = try TemporaryCheckpoint(Self.dense) { tensors in
+            tensors["model.embed_tokens.weight"]![17, 19] = .nan
+            tensors["model.layers.1.mlp.down_proj.weight"]![2, 36] = -.infinity
+            tensors["model.norm.weight"]!.buffer[5] = .infinity
+        }
+        #expect(
+            try checkpoint.problems(precision: precision) == [
+                "model.embed_tokens.weight: element [17, 19] is nan",
+                "model.layers.1.mlp.down_proj.weight: element [2, 36] is -inf",
+                "model.norm.weight: element [5] is inf",
+            ])
+    }
+
+    @Test("More layers than the file can have is said before any work")
+    func tooManyLayers() throws {
+        var random = Self.dense
+        let checkpoint = try TemporaryCheckpoint(random)
+        random.layers = 1_000_000
+        let configuration = try random.configuration()
+        let source = try Checkpoint.open(checkpoint.path)
+        #expect(
+            throws: CheckpointError.invalid(
+                path: checkpoint.path, place: "configuration: num_hidden_layers", found: "1000000",
+                expected: "no more than the file's \(source.tensors.count) tensors")
+        ) { try DecoderWeights.checkNames(of: source, configuration) }
+    }
+}
