@@ -120,8 +120,8 @@ static void crash(int signal, siginfo_t *info, void *context) {
     // A failed precondition of ours (SIGILL, SIGTRAP) is our bug whatever was read.
     if (reading && signal != SIGILL && signal != SIGTRAP)
         blame(reading, ": is corrupt: its HDF5 structures are damaged so badly that the library crashed over them\n");
-    for (int i = 0; i < fatal_count; i++)
-        if (fatal[i] == signal) sigaction(signal, &former[i], NULL);
+    // All of them: what handles this one next may end in another, which must not wait here for ever.
+    for (int i = 0; i < fatal_count; i++) sigaction(fatal[i], &former[i], NULL);
     // Delivered as soon as this handler returns.
     raise(signal);
 }

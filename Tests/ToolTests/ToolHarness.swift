@@ -1,0 +1,214 @@
+import Checkpoints
+import Foundation
+import Testing
+
+/// The tools as a user runs them.
+enum Tool: String {
+    case analyze = "cola-analyze"
+    case convert = "cola-convert"
+
+    /// The executable, which the build puts beside the test bundle.
+    var path: String {
+        let own = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? ""
+        let folders = [own, CommandLine.arguments[0]].map { URL(fileURLWithPath: $0).deletingLastPathComponent().path }
+        let paths = folders.map { "\($0)/\(rawValue)" }
+        return paths.first { FileManager.default.isExecutableFile(atPath: $0) } ?? paths[0]
+    }
+}
+
+/// How a run ended and what it said.
+struct Outcome: CustomStringConvertible {
+    /// Exit code, or the signal's number where one ended the process.
+    let status: Int32
+    let isKilled: Bool
+    let output: String
+    let errors: String
+
+    var description: String { "\(isKilled ? "signal" : "exit") \(status)\n\(errors)\n\(output)" }
+
+    /// What was said on standard error without warnings.
+    var errorLines: [Substring] {
+        errors.split(whereSeparator: \.isNewline).filter { !$0.hasPrefix("warning: ") }
+    }
+}
+
+/// A folder that vanishes with the object; tools run in it.
+final class Workplace {
+    let path: String
+
+    init() throws {
+        path = FileManager.default.temporaryDirectory.appendingPathComponent("cola-tools-\(UUID().uuidString)").path
+        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    }
+
+    deinit { try? FileManager.default.removeItem(atPath: path) }
+
+    func file(_ name: String) -> String { "\(path)/\(name)" }
+
+    func makeFolder(_ name: String) throws {
+        try FileManager.default.createDirectory(atPath: file(name), withIntermediateDirectories: false)
+    }
+
+    @discardableResult
+    func write(_ bytes: [UInt8], _ name: String) throws -> String {
+        try Data(bytes).write(to: URL(fileURLWithPath: file(name)))
+        return file(name)
+    }
+
+    @discardableResult
+    func write(_ text: String, _ name: String) throws -> String { try write(Array(text.utf8), name) }
+
+    func bytes(_ name: String) throws -> [UInt8] { [UInt8](try Data(contentsOf: URL(fileURLWithPath: file(name)))) }
+
+    func text(_ name: String) throws -> String { String(decoding: try bytes(name), as: UTF8.self) }
+
+    /// Every file and folder below, hidden ones as well.
+    var contents: [String] {
+        (FileManager.default.enumerator(atPath: path)?.compactMap { $0 as? String } ?? []).sorted()
+    }
+
+    // MARK: - Running
+
+    /// Runs a tool to its end. `before` is shell text in front of it, such as a limit; `after` its redirections.
+    func run(
+        _ tool: Tool, _ arguments: [String], before: String = "", after: String = "",
+        sourceLocation: SourceLocation = #_sourceLocation
+    ) throws -> Outcome {
+        try start(tool, arguments, before: before, after: after).finish(sourceLocation: sourceLocation)
+    }
+
+    func run(_ tool: Tool, _ arguments: String..., sourceLocation: SourceLocation = #_sourceLocation) throws -> Outcome
+    {
+        try run(tool, arguments, sourceLocation: sourceLocation)
+    }
+
+    /// Runs a tool that must succeed; returns what it printed.
+    @discardableResult
+    func succeed(
+        _ tool: Tool, _ arguments: String..., sourceLocation: SourceLocation = #_sourceLocation
+    ) throws -> String {
+        let outcome = try run(tool, arguments, sourceLocation: sourceLocation)
+        try #require(
+            outcome.status == 0 && !outcome.isKilled, "\(arguments): \(outcome)", sourceLocation: sourceLocation)
+        return outcome.output
+    }
+
+    /// The same, with the output as JSON.
+    func json(_ tool: Tool, _ arguments: String..., sourceLocation: SourceLocation = #_sourceLocation) throws
+        -> JSONValue
+    {
+        let outcome = try run(tool, arguments + ["--json"], sourceLocation: sourceLocation)
+        try #require(
+            outcome.status == 0 && !outcome.isKilled, "\(arguments): \(outcome)", sourceLocation: sourceLocation)
+        return try JSONValue(parsing: outcome.output)
+    }
+
+    /// Runs a tool that must refuse with a code, one message that holds all of `mentions`, and no trace in the folder.
+    func refuse(
+        _ code: Int32, _ tool: Tool, _ arguments: [String], mentions: [String], before: String = "", after: String = "",
+        sourceLocation: SourceLocation = #_sourceLocation
+    ) throws {
+        let contents = self.contents
+        let outcome = try run(tool, arguments, before: before, after: after, sourceLocation: sourceLocation)
+        #expect(outcome.status == code && !outcome.isKilled, "\(outcome)", sourceLocation: sourceLocation)
+        expectOneMessage(outcome, from: tool, isUsage: code == 64, sourceLocation: sourceLocation)
+        for mention in mentions {
+            #expect(outcome.errors.contains(mention), "\(mention) in: \(outcome)", sourceLocation: sourceLocation)
+        }
+        let new = self.contents.filter { !contents.contains($0) }
+        #expect(new == [], "\(outcome)", sourceLocation: sourceLocation)
+    }
+
+    func start(_ tool: Tool, _ arguments: [String], before: String = "", after: String = "") throws -> RunningTool {
+        try RunningTool(tool, arguments, folder: path, before: before, after: after)
+    }
+}
+
+/// One message: a line that starts with the tool's name, and indented lines that belong to it. What the argument parser
+/// says about wrong usage has its own form.
+func expectOneMessage(
+    _ outcome: Outcome, from tool: Tool, isUsage: Bool = false, sourceLocation: SourceLocation = #_sourceLocation
+) {
+    let lines = outcome.errorLines
+    #expect(outcome.output == "", sourceLocation: sourceLocation)
+    #expect(
+        lines.first?.hasPrefix(isUsage ? "Error: " : "\(tool.rawValue): error: ") == true, "\(outcome)",
+        sourceLocation: sourceLocation)
+    let isOne =
+        isUsage
+        ? lines.count { $0.hasPrefix("Error: ") } == 1 && lines.contains { $0.hasPrefix("Usage: ") }
+        : lines.dropFirst().allSatisfy { $0.hasPrefix("  ") }
+    #expect(isOne, "\(outcome)", sourceLocation: sourceLocation)
+    for trace in ["Fatal error", "Stack dump", "Crash", "Swift/"] {
+        #expect(!outcome.errors.contains(trace), "\(outcome)", sourceLocation: sourceLocation)
+    }
+}
+
+/// A tool at work.
+final class RunningTool {
+    private let process = Process()
+    private let ended = DispatchSemaphore(value: 0)
+    private let capture: String
+    private let description: String
+
+    init(_ tool: Tool, _ arguments: [String], folder: String, before: String, after: String) throws {
+        description = "\(tool.rawValue) \(arguments.joined(separator: " "))"
+        capture = FileManager.default.temporaryDirectory.appendingPathComponent("cola-run-\(UUID().uuidString)").path
+        try FileManager.default.createDirectory(atPath: capture, withIntermediateDirectories: true)
+        if before.isEmpty && after.isEmpty {
+            process.executableURL = URL(fileURLWithPath: tool.path)
+            process.arguments = arguments
+        } else {
+            process.executableURL = URL(fileURLWithPath: "/bin/sh")
+            process.arguments = ["-c", "\(before)\nexec \"$@\" \(after)", "sh", tool.path] + arguments
+        }
+        process.currentDirectoryURL = URL(fileURLWithPath: folder)
+        process.standardInput = FileHandle.nullDevice
+        process.standardOutput = try Self.sink("\(capture)/output")
+        process.standardError = try Self.sink("\(capture)/errors")
+        let ended = ended
+        process.terminationHandler = { _ in ended.signal() }
+        // Tests may run on threads that block signals, and a child has the mask of the thread that starts it.
+        var (none, former) = (sigset_t(), sigset_t())
+        sigemptyset(&none)
+        pthread_sigmask(SIG_SETMASK, &none, &former)
+        defer { pthread_sigmask(SIG_SETMASK, &former, nil) }
+        try process.run()
+    }
+
+    deinit { try? FileManager.default.removeItem(atPath: capture) }
+
+    private static func sink(_ path: String) throws -> FileHandle {
+        _ = FileManager.default.createFile(atPath: path, contents: nil)
+        return try FileHandle(forWritingTo: URL(fileURLWithPath: path))
+    }
+
+    var isRunning: Bool { process.isRunning }
+
+    func send(_ signal: Int32) { kill(process.processIdentifier, signal) }
+
+    /// Waits for the end; a tool that hangs is killed, and that is a failure.
+    func finish(sourceLocation: SourceLocation = #_sourceLocation) throws -> Outcome {
+        if ended.wait(timeout: .now() + 60) == .timedOut {
+            Issue.record("\(description): still running after a minute", sourceLocation: sourceLocation)
+            send(SIGKILL)
+            ended.wait()
+        }
+        func text(_ name: String) throws -> String {
+            String(decoding: try Data(contentsOf: URL(fileURLWithPath: "\(capture)/\(name)")), as: UTF8.self)
+        }
+        return Outcome(
+            status: process.terminationStatus, isKilled: process.terminationReason == .uncaughtSignal,
+            output: try text("output"), errors: try text("errors"))
+    }
+
+    /// Waits until something has happened, or the tool has ended; returns whether it has happened.
+    func wait(until condition: () -> Bool) -> Bool {
+        for _ in 0..<60_000 {
+            if condition() { return true }
+            if !isRunning { return condition() }
+            usleep(500)
+        }
+        return false
+    }
+}
