@@ -65,7 +65,7 @@ let package = Package(
         .testTarget(name: "TokenizersTests", dependencies: ["Tokenizers"], resources: [.copy("Fixtures")]),
         .testTarget(
             name: "TransformerTests", dependencies: ["Transformer"], resources: [.copy("Fixtures")]),
-        .testTarget(name: "SpectraTests", dependencies: ["Spectra"]),
+        .testTarget(name: "SpectraTests", dependencies: ["Spectra", "Checkpoints"]),
         .testTarget(
             name: "ToolTests",
             dependencies: ["CommandSupport", "Checkpoints", "Tokenizers", "cola-analyze", "cola-convert"],

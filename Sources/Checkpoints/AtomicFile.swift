@@ -55,8 +55,22 @@ public final class AtomicFile {
 
     /// Flushes to the disk and gives the file its name. Nothing may be written afterwards.
     public func commit() throws(CheckpointError) {
+        try synchronize()
+        try giveName()
+    }
+
+    /// Commits files that belong together: none gets its name before all are on the disk.
+    public static func commit(_ files: [AtomicFile]) throws(CheckpointError) {
+        for file in files { try file.synchronize() }
+        for file in files { try file.giveName() }
+    }
+
+    private func synchronize() throws(CheckpointError) {
         try flush()
         guard fsync(descriptor) == 0 else { throw failure() }
+    }
+
+    private func giveName() throws(CheckpointError) {
         guard rename(temporaryPath, path) == 0 else { throw failure() }
         close()
     }

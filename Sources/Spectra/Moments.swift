@@ -58,7 +58,8 @@ public final class Moments {
         let panelSize = slab.rows * edge
         ThreadPool.forEachRange(slab.rows, granularity: 16) { rows in
             ck_moments_pack(
-                slab.row(rows.lowerBound), rows.count, slab.stride, features, packed + rows.lowerBound * edge, panelSize)
+                slab.row(rows.lowerBound), rows.count, slab.stride, features, packed + rows.lowerBound * edge, panelSize
+            )
         }
         // The last panels meet the most others, so they go first.
         ThreadPool.forEach(panels) { task in

@@ -13,24 +13,22 @@ public struct MeasuredSpectrum: Sendable {
 }
 
 /// The CSV files of an analysis: RFC 4180 with a header line; numbers as the shortest text that reads back the same.
+/// Whoever opens a file also commits it, so that the files of one run can appear together.
 public enum SpectrumTables {
     /// One row per singular value.
-    public static func writeSpectra(_ measured: [MeasuredSpectrum], to path: String) throws(CheckpointError) {
-        let file = try AtomicFile(path)
+    public static func writeSpectra(_ measured: [MeasuredSpectrum], to file: AtomicFile) throws(CheckpointError) {
         try file.write("layer,module,side,index,singular_value,energy_fraction,cumulative_energy\r\n")
         for item in measured {
             let key = item.spectrum.key
             let prefix = "\(key.layer),\(key.module.name),\(key.side.rawValue),"
             try write(item.spectrum.singularValues, prefix: prefix, to: file)
         }
-        try file.commit()
     }
 
     /// One row per layer, module and side. `alphas` are the fractions as the user wrote them; they name the columns.
     public static func writeRanks(
-        _ measured: [MeasuredSpectrum], alphas: [String], to path: String
+        _ measured: [MeasuredSpectrum], alphas: [String], to file: AtomicFile
     ) throws(CheckpointError) {
-        let file = try AtomicFile(path)
         let head = ["layer", "module", "side", "tokens", "features", "max_rank"] + alphas.map { "rank_\($0)" }
         let tail = [
             "entropy_rank", "entropy_rank_sigma", "participation_ratio", "stable_rank", "energy_at_quarter",
@@ -49,18 +47,16 @@ public enum SpectrumTables {
                 + ranks.energyRanks.map(String.init) + numbers.map { "\($0)" }
             try file.write(fields.joined(separator: ",") + "\r\n")
         }
-        try file.commit()
     }
 
     /// The singular values of weight matrices, one row each.
-    public static func writeWeightSpectra(_ entries: [WeightSpectra.Entry], to path: String) throws(CheckpointError) {
-        let file = try AtomicFile(path)
+    public static func writeWeightSpectra(_ entries: [WeightSpectra.Entry], to file: AtomicFile) throws(CheckpointError)
+    {
         try file.write("layer,module,rows,columns,index,singular_value,energy_fraction,cumulative_energy\r\n")
         for entry in entries {
             let prefix = "\(entry.layer),\(entry.module.rawValue),\(entry.rows),\(entry.columns),"
             try write(entry.singularValues, prefix: prefix, to: file)
         }
-        try file.commit()
     }
 
     private static func write(_ singularValues: [Double], prefix: String, to file: AtomicFile) throws(CheckpointError) {

@@ -57,26 +57,38 @@ struct SpectrumRun {
         decomposing.finish()
         endPhase("decompose")
 
-        try SpectrumTables.writeSpectra(measured, to: "\(command.out)/spectra.csv")
-        try SpectrumTables.writeRanks(measured, alphas: alphas.map(\.text), to: "\(command.out)/ranks.csv")
-        if command.weights { try writeWeightSpectra(decoder, layers: layers) }
-        folder.keep()
-        endPhase("write")
-
-        var record = provenance(
-            hashes, source: source, decoder: decoder, tokens: tokens, sequences: sequences.count)
-        warnIfFewTokens(tokens, measured)
         let summary = SpectrumSummary(
             measured: measured, alphas: alphas.map(\.text), quarter: quarter, hiddenSize: configuration.hiddenSize)
-        record["seconds"] = .object(JSONObject(seconds))
-        record["peak_memory_bytes"] = .integer(peakMemory())
-        try AtomicFile.write(JSONValue.object(record).text(indent: 2) + "\n", to: "\(command.out)/run.json")
+        warnIfFewTokens(tokens, measured)
+        var record = provenance(
+            hashes, source: source, decoder: decoder, tokens: tokens, sequences: sequences.count)
+        try writeFiles(measured, alphas: alphas.map(\.text), decoder, layers: layers, &record)
+        folder.keep()
         if command.consoleOptions.json {
             record["ranks"] = summary.json
             try Console.output(JSONValue.object(record).text(indent: 2))
         } else {
             try Console.output(summary.text(folder: command.out))
         }
+    }
+
+    /// Writes all files of the run, which appear together. Those of a run that fails are gone when this returns, so that
+    /// the folder can be removed.
+    private mutating func writeFiles(
+        _ measured: [MeasuredSpectrum], alphas: [String], _ decoder: Decoder, layers: [Int], _ record: inout JSONObject
+    ) throws {
+        let spectra = try AtomicFile("\(command.out)/spectra.csv")
+        try SpectrumTables.writeSpectra(measured, to: spectra)
+        let ranks = try AtomicFile("\(command.out)/ranks.csv")
+        try SpectrumTables.writeRanks(measured, alphas: alphas, to: ranks)
+        var files = [spectra, ranks]
+        if command.weights { files.append(try writeWeightSpectra(decoder, layers: layers)) }
+        endPhase("write")
+        record["seconds"] = .object(JSONObject(seconds))
+        record["peak_memory_bytes"] = .integer(peakMemory())
+        let run = try AtomicFile("\(command.out)/run.json")
+        try run.write(JSONValue.object(record).text(indent: 2) + "\n")
+        try AtomicFile.commit(files + [run])
     }
 
     private func sequences(of streams: [TokenStream]) throws -> [ArraySlice<UInt32>] {
@@ -107,14 +119,16 @@ struct SpectrumRun {
         return total
     }
 
-    private func writeWeightSpectra(_ decoder: Decoder, layers: [Int]) throws {
+    private func writeWeightSpectra(_ decoder: Decoder, layers: [Int]) throws -> AtomicFile {
         let modules = try command.parsedModules().compactMap { module in
             if case .linear(let linear) = module { linear } else { nil }
         }
         let progress = console.progress("weights", unit: "matrices", total: layers.count * modules.count)
         let entries = try WeightSpectra.compute(decoder, layers: layers, modules: modules) { progress.update($0) }
         progress.finish()
-        try SpectrumTables.writeWeightSpectra(entries, to: "\(command.out)/weight_spectra.csv")
+        let file = try AtomicFile("\(command.out)/weight_spectra.csv")
+        try SpectrumTables.writeWeightSpectra(entries, to: file)
+        return file
     }
 
     private func warnIfFewTokens(_ tokens: Int, _ measured: [MeasuredSpectrum]) {

@@ -1,3 +1,4 @@
+import Checkpoints
 import Foundation
 import Testing
 
@@ -7,10 +8,12 @@ import Testing
 @Suite("CSV files")
 struct SpectrumTableTests {
     /// The records of a file in the strict form of RFC 4180: lines end in CR LF, the last one too.
-    private func records(_ write: (String) throws -> Void) throws -> [[String]] {
+    private func records(_ write: (AtomicFile) throws -> Void) throws -> [[String]] {
         let url = FileManager.default.temporaryDirectory.appendingPathComponent("cola-table-\(UUID().uuidString).csv")
         defer { try? FileManager.default.removeItem(at: url) }
-        try write(url.path)
+        let file = try AtomicFile(url.path)
+        try write(file)
+        try file.commit()
         let text = try String(decoding: Data(contentsOf: url), as: UTF8.self)
         let lines = text.components(separatedBy: "\r\n")
         #expect(lines.last == "" && !lines.dropLast().contains(""))
@@ -18,7 +21,7 @@ struct SpectrumTableTests {
         return lines.dropLast().map { $0.components(separatedBy: ",") }
     }
 
-    private let values = [1e8 / 3, 7.0, 0.1, 1e-7, 4.9e-324, 0]
+    private let values = [1e8 / 3, 7.0, 0.1, 1e-7, Double.leastNonzeroMagnitude, 0]
 
     private func measured(_ values: [Double], module: MeasuredModule = .linear(.down)) -> MeasuredSpectrum {
         let key = SpectrumKey(layer: 3, module: module, side: .bottleneckActivated)

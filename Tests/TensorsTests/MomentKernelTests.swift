@@ -7,27 +7,44 @@ import Testing
 struct MomentKernelTests {
     private static let edge = Int(ck_panel)
 
-    @Test("Packing widens, pads with zeros and adds up columns", arguments: [1, 2, 7, 131], [1, 5, 23, 24])
-    func pack(rows: Int, count: Int) {
-        let (edge, stride) = (Self.edge, 29)
+    @Test("Packing widens, cuts into panels and pads with zeros", arguments: [1, 2, 7, 131], [1, 5, 23, 24, 25, 53])
+    func pack(rows: Int, columns: Int) {
+        let (edge, stride) = (Self.edge, 59)
+        let panels = (columns + edge - 1) / edge
+        let panelStride = rows * edge + 3
         var generator = SeededGenerator(seed: 30)
-        // What is not to be read would spoil the result.
+        // What is not to be read would spoil the result, what is not to be written would be missed.
         var x = [Float](repeating: .nan, count: rows * stride)
         for row in 0..<rows {
-            for column in 0..<count { x[row * stride + column] = Float(generator.normal()) }
+            for column in 0..<columns { x[row * stride + column] = Float(generator.normal()) }
         }
-        var packed = [Double](repeating: .nan, count: rows * edge)
-        var sums = (0..<edge).map { Double($0) - 7 }
-        var (expected, expectedSums) = ([Double](repeating: 0, count: rows * edge), sums)
-        for row in 0..<rows {
-            for column in 0..<count {
-                expected[row * edge + column] = Double(x[row * stride + column])
-                expectedSums[column] += Double(x[row * stride + column])
+        var packed = [Double](repeating: -1, count: panels * panelStride)
+        var expected = packed
+        for panel in 0..<panels {
+            for row in 0..<rows {
+                for i in 0..<edge {
+                    let column = panel * edge + i
+                    let value = column < columns ? Double(x[row * stride + column]) : 0
+                    expected[panel * panelStride + row * edge + i] = value
+                }
             }
         }
-        ck_moments_pack(x, rows, stride, count, &packed, &sums)
+        ck_moments_pack(x, rows, stride, columns, &packed, panelStride)
         #expect(packed == expected)
-        #expect(sums == expectedSums)
+    }
+
+    @Test("The columns of a panel are added up", arguments: [0, 1, 7, 131])
+    func sum(rows: Int) {
+        let edge = Self.edge
+        var generator = SeededGenerator(seed: 32)
+        let panel = (0..<rows * edge).map { _ in generator.normal() }
+        var sums = (0..<edge).map { Double($0) - 7 }
+        var expected = sums
+        for row in 0..<rows {
+            for column in 0..<edge { expected[column] += panel[row * edge + column] }
+        }
+        ck_moments_sum(panel, rows, &sums)
+        #expect(sums == expected)
     }
 
     @Test("A block is increased by aᵀ·b", arguments: [0, 1, 2, 7, 131])

@@ -102,7 +102,7 @@ struct ConfigurationTests {
         sizes.map { Wrong([$0: nil], $0, "nothing", "a positive whole number") }
         + (sizes + ["num_key_value_heads", "head_dim"]).flatMap { key in
             ["0", "-4", "2.5", #""8""#, "[8]", "3000000000"].map {
-                Wrong([key: $0], key, $0, "a positive whole number")
+                Wrong([key: $0], key, $0, "a positive whole number below 2147483648")
             }
         } + [
             Wrong(["model_type": "3"], "model_type", "3", "a text"),
