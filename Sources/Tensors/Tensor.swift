@@ -18,6 +18,8 @@ public struct BFloat16: BitwiseCopyable, Sendable, Equatable {
     public var float: Float { Float(bitPattern: UInt32(bitPattern) << 16) }
 }
 
+private let hugePage = 2 << 20
+
 /// Dense row-major storage of any number of dimensions, aligned to 64 bytes.
 ///
 /// A reference: weights and workspaces are large, and are shared rather than copied. Elements are read and written
@@ -34,8 +36,11 @@ public final class Tensor<Element: BitwiseCopyable>: @unchecked Sendable {
         count = shape.reduce(1, *)
         let bytes = max(64, (count * MemoryLayout<Element>.stride + 63) / 64 * 64)
         var memory: UnsafeMutableRawPointer?
-        let status = posix_memalign(&memory, 64, bytes)
+        // Large tensors lie on huge pages where the system gives them on request: products walk over many pages.
+        let isLarge = bytes >= hugePage
+        let status = posix_memalign(&memory, isLarge ? hugePage : 64, bytes)
         guard status == 0, let memory else { preconditionFailure("no memory for \(bytes) bytes") }
+        if isLarge { madvise(memory, bytes, MADV_HUGEPAGE) }
         pointer = memory.bindMemory(to: Element.self, capacity: count)
     }
 
