@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { slots = 32, mappings = 256 };
@@ -36,6 +38,26 @@ const char *csignals_begin_reading(const char *path) {
 }
 
 void csignals_end_reading(const char *outer) { reading = outer; }
+
+static _Atomic(int) is_installed;
+static _Thread_local timer_t watch;
+static _Thread_local int is_watching;
+
+void csignals_begin_short_work(int seconds) {
+    if (!is_installed || is_watching) return;
+    struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGVTALRM};
+    event._sigev_un._tid = (pid_t)syscall(SYS_gettid);
+    if (timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &watch) != 0) return;
+    struct itimerspec limit = {.it_value = {.tv_sec = seconds}};
+    timer_settime(watch, 0, &limit, NULL);
+    is_watching = 1;
+}
+
+void csignals_end_short_work(void) {
+    if (!is_watching) return;
+    timer_delete(watch);
+    is_watching = 0;
+}
 
 /// The path is set last and removed first: with it the other two are valid.
 static struct {
@@ -99,6 +121,13 @@ static void blame(const char *path, const char *reason) {
     _exit(65);
 }
 
+static void overdue(int signal) {
+    (void)signal;
+    if (!is_watching || !reading) return;
+    remove_files();
+    blame(reading, ": is corrupt: its HDF5 structures are damaged so badly that the library does not come to an end\n");
+}
+
 static const int fatal[] = {SIGSEGV, SIGBUS, SIGFPE, SIGABRT, SIGILL, SIGTRAP};
 enum { fatal_count = sizeof fatal / sizeof fatal[0] };
 static struct sigaction former[fatal_count];
@@ -138,6 +167,8 @@ void csignals_install(const char *tool) {
         sigaction(stopping[i], NULL, &present);
         if (present.sa_handler != SIG_IGN) sigaction(stopping[i], &action, NULL);
     }
+    action.sa_handler = overdue;
+    sigaction(SIGVTALRM, &action, NULL);
     action.sa_handler = SIG_IGN;
     sigaction(SIGPIPE, &action, NULL);
     sigaction(SIGXFSZ, &action, NULL);
@@ -150,4 +181,5 @@ void csignals_install(const char *tool) {
     action.sa_sigaction = crash;
     action.sa_flags = SA_SIGINFO | SA_ONSTACK;
     for (int i = 0; i < fatal_count; i++) sigaction(fatal[i], &action, &former[i]);
+    is_installed = 1;
 }

@@ -15,6 +15,11 @@ void csignals_forget(int slot);
 const char *csignals_begin_reading(const char *path);
 void csignals_end_reading(const char *outer);
 
+/// Says that what this thread does inside the library takes no more than so many seconds of its time unless the library
+/// goes round in circles, which then ends the process as a crash would. Only after `csignals_install`; does not nest.
+void csignals_begin_short_work(int seconds);
+void csignals_end_short_work(void);
+
 /// Remembers that memory is a mapping of a file: a bus error in it then says that the file was cut short meanwhile.
 /// Returns a slot, or -1 when all are taken.
 int csignals_map(const void *start, size_t bytes, const char *path);
@@ -26,6 +31,7 @@ void csignals_unmap(int slot);
 /// - SIGSEGV, SIGBUS, SIGFPE and SIGABRT over a damaged file remove them too, name the file in one line that starts with
 ///   the tool's name, and end the process with status 65. Anywhere else they and SIGILL and SIGTRAP – bugs – remove the
 ///   files and then do what they did before;
+/// - SIGVTALRM says that short work was none;
 /// - SIGPIPE and SIGXFSZ are ignored, so that the failed write is reported as an error.
 void csignals_install(const char *tool);
 

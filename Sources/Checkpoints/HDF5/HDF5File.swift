@@ -1,4 +1,5 @@
 import CHDF5
+import CSignals
 import Glibc
 
 /// An open HDF5 file or one of its groups: what can be asked of it by name. Callers hold the library's lock.
@@ -92,6 +93,9 @@ extension HDF5Handle {
             // The library does not convert between the character sets, though one contains the other.
             try HDF5Library.check(H5Tset_cset(memoryType.id, H5Tget_cset(type.id)))
             var text: UnsafeMutablePointer<CChar>?
+            // Release 1.10 of the library never returns from some damaged heaps; a sound one takes milliseconds.
+            csignals_begin_short_work(2)
+            defer { csignals_end_short_work() }
             try read(as: memoryType.id, into: &text)
             guard let text else { return [] }
             defer { H5free_memory(text) }
