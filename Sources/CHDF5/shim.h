@@ -29,6 +29,16 @@ static inline hid_t chdf5_link_create_class(void) { return H5P_LINK_CREATE; }
 static inline hid_t chdf5_dataset_create_class(void) { return H5P_DATASET_CREATE; }
 static inline hid_t chdf5_dataset_access_class(void) { return H5P_DATASET_ACCESS; }
 
+/// The filter at a place in a pipeline.
+static inline H5Z_filter_t chdf5_filter(hid_t creation, unsigned index) {
+    unsigned flags, settings;
+    size_t elements = 0;
+    return H5Pget_filter2(creation, index, &flags, &elements, NULL, 0, NULL, &settings);
+}
+
+/// Whether files are opened as one plain file each.
+static inline int chdf5_is_plain_file(hid_t access) { return H5Pget_driver(access) == H5FD_SEC2; }
+
 static inline unsigned chdf5_read_only(void) { return H5F_ACC_RDONLY; }
 static inline unsigned chdf5_truncate(void) { return H5F_ACC_TRUNC; }
 

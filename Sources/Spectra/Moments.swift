@@ -20,11 +20,11 @@ public final class Moments {
     /// Rows of a panel that fit the first-level cache together with another one's.
     private static let depth = 128
 
-    public init(features: Int) {
+    public init(features: Int, in arena: Arena? = nil) {
         self.features = features
         panels = (features + Self.edge - 1) / Self.edge
-        blocks = Tensor(shape: [panels * (panels + 1) / 2, Self.edge * Self.edge])
-        sums = Tensor(shape: [panels * Self.edge])
+        blocks = Tensor(shape: [panels * (panels + 1) / 2, Self.edge * Self.edge], in: arena)
+        sums = Tensor(shape: [panels * Self.edge], in: arena)
     }
 
     public var bytes: Int { blocks.bytes + sums.bytes }

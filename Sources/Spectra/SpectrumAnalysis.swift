@@ -30,6 +30,7 @@ public final class SpectrumAnalysis: ActivationObserver {
     private var accumulators: [Place: Accumulator] = [:]
     private let wanted: Set<Place>
     private let scratch = Moments.Scratch()
+    private let arena = Arena()
     private var failure: LinearAlgebraError?
 
     /// The spectra that `request` asks of the decoder; a dense layer has no bottleneck, so there may be fewer than
@@ -59,7 +60,7 @@ public final class SpectrumAnalysis: ActivationObserver {
 
     private func makeAccumulator(features: Int) -> Accumulator {
         switch request.accumulation {
-        case .gram: .gram(Moments(features: features))
+        case .gram: .gram(Moments(features: features, in: arena))
         case .qr: .triangular(TriangularAccumulator(features: features))
         }
     }

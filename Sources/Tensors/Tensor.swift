@@ -28,13 +28,20 @@ public final class Tensor<Element: BitwiseCopyable>: @unchecked Sendable {
     public let shape: [Int]
     public let count: Int
     public let pointer: UnsafeMutablePointer<Element>
+    /// Whose memory this is, if not its own.
+    private let arena: Arena?
 
-    /// Storage whose elements have no defined value yet.
-    public init(uninitialized shape: [Int]) {
+    /// Storage whose elements have no defined value yet, of its own or in an arena.
+    public init(uninitialized shape: [Int], in arena: Arena? = nil) {
         precondition(shape.allSatisfy { $0 >= 0 }, "a tensor's extents are not negative: \(shape)")
         self.shape = shape
+        self.arena = arena
         count = shape.reduce(1, *)
         let bytes = max(64, (count * MemoryLayout<Element>.stride + 63) / 64 * 64)
+        if let arena {
+            pointer = arena.allocate(bytes).bindMemory(to: Element.self, capacity: count)
+            return
+        }
         var memory: UnsafeMutableRawPointer?
         // Large tensors lie on huge pages where the system gives them on request: products walk over many pages.
         let isLarge = bytes >= hugePage
@@ -44,7 +51,7 @@ public final class Tensor<Element: BitwiseCopyable>: @unchecked Sendable {
         pointer = memory.bindMemory(to: Element.self, capacity: count)
     }
 
-    deinit { free(pointer) }
+    deinit { if arena == nil { free(pointer) } }
 
     public var bytes: Int { count * MemoryLayout<Element>.stride }
 
@@ -63,10 +70,11 @@ public final class Tensor<Element: BitwiseCopyable>: @unchecked Sendable {
 }
 
 extension Tensor where Element: ExpressibleByIntegerLiteral {
-    /// Storage filled with zeros.
-    public convenience init(shape: [Int]) {
-        self.init(uninitialized: shape)
-        buffer.update(repeating: 0)
+    /// Storage filled with zeros, of its own or in an arena.
+    public convenience init(shape: [Int], in arena: Arena? = nil) {
+        self.init(uninitialized: shape, in: arena)
+        // An arena's memory starts as zeros; touching it here would fetch it all on this thread.
+        if arena == nil { buffer.update(repeating: 0) }
     }
 
     public convenience init(rows: Int, columns: Int) { self.init(shape: [rows, columns]) }

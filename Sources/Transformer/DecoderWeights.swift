@@ -48,24 +48,27 @@ public struct DecoderWeights: Sendable {
         layout: (Int, LinearModule) -> ProjectionLayout
     ) {
         let c = configuration.hiddenSize
-        func vector(_ count: Int) -> Weight { Weight(shape: [count], precision: precision.map { _ in .f32 }) }
-        embedding = Weight(shape: [configuration.vocabularySize, c], precision: precision)
+        let arena = Arena()
+        func matrix(_ rows: Int, _ columns: Int) -> Weight {
+            Weight(shape: [rows, columns], precision: precision, in: arena)
+        }
+        func vector(_ count: Int) -> Weight { Weight(shape: [count], precision: precision.map { _ in .f32 }, in: arena) }
+        embedding = matrix(configuration.vocabularySize, c)
         norm = vector(c)
         head =
             !includingHead
-            ? nil : configuration.tiesEmbedding ? embedding : Weight(shape: embedding.shape, precision: precision)
+            ? nil : configuration.tiesEmbedding ? embedding : matrix(configuration.vocabularySize, c)
         layers = (0..<configuration.layers).map { layer in
             DecoderLayer(inputNorm: vector(c), postAttentionNorm: vector(c)) { module in
                 let (inputs, outputs) = configuration.shape(of: module)
                 let layout = layout(layer, module)
                 let bias = layout.hasBias ? vector(outputs) : nil
                 guard let rank = layout.rank else {
-                    return .dense(.init(weight: Weight(shape: [outputs, inputs], precision: precision), bias: bias))
+                    return .dense(.init(weight: matrix(outputs, inputs), bias: bias))
                 }
                 return .lowRank(
                     .init(
-                        a: Weight(shape: [inputs, rank], precision: precision),
-                        b: Weight(shape: [rank, outputs], precision: precision), bias: bias,
+                        a: matrix(inputs, rank), b: matrix(rank, outputs), bias: bias,
                         isActivated: configuration.placement.hasInnerActivation(module)))
             }
         }

@@ -20,12 +20,12 @@ public final class Weight: Sendable {
     public let storage: Storage
 
     /// A parameter whose elements are not yet set; without a precision it has none.
-    public init(shape: [Int], precision: Precision?) {
+    public init(shape: [Int], precision: Precision?, in arena: Arena? = nil) {
         self.shape = shape
         switch precision {
         case nil: storage = .none
-        case .f32: storage = .single(Matrix(uninitialized: shape))
-        case .bf16: storage = .bfloat16(Tensor(uninitialized: shape))
+        case .f32: storage = .single(Matrix(uninitialized: shape, in: arena))
+        case .bf16: storage = .bfloat16(Tensor(uninitialized: shape, in: arena))
         }
     }
 

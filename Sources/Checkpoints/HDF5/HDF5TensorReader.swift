@@ -11,6 +11,7 @@ final class HDF5TensorReader {
     private let space: HDF5Handle
     /// Rows that are read at once when elements are widened on the way: whole chunks, about four mebibytes.
     private let blockRows: Int
+    private let chunks: HDF5RowChunks?
 
     init(name: String, dataset: HDF5Handle?, shape: [Int], type: ElementType) throws {
         guard let dataset else { throw HDF5Failure(reason: "the dataset is gone") }
@@ -21,9 +22,12 @@ final class HDF5TensorReader {
         memoryType = try type.makeHDF5Type()
         space = try HDF5Handle(H5Dget_space(dataset.id), closing: H5Sclose)
         let rowBytes = max(1, shape.dropFirst().reduce(type.bytes, *))
-        let rows = try Self.chunk(of: dataset, rank: shape.count)?[0] ?? 1
+        let chunk = try Self.chunk(of: dataset, rank: shape.count)
+        let rows = chunk?[0] ?? 1
         blockRows = rows * max(1, (4 << 20) / max(1, rows * rowBytes))
         try Self.requireComplete(dataset, shape: shape)
+        let stored = memoryType
+        chunks = try chunk.flatMap { try HDF5RowChunks(of: dataset, shape: shape, chunk: $0, memoryType: stored) }
     }
 
     /// Reads rows (`nil`: everything) in single precision.
@@ -48,6 +52,7 @@ final class HDF5TensorReader {
 
     /// Reads rows as they are stored, but little-endian.
     func readStored(_ rows: Range<Int>, into memory: UnsafeMutableRawPointer) throws {
+        if let chunks { return try chunks.read(rows, into: memory) }
         let memorySpace = try space.select(rows: rows, of: shape)
         try HDF5Library.check(H5Dread(dataset.id, memoryType.id, memorySpace.id, space.id, 0, memory))
     }
