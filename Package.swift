@@ -59,13 +59,14 @@ let package = Package(
             ]),
 
         // Tests.
-        .testTarget(name: "TensorsTests", dependencies: ["Tensors", "CKernels"]),
-        .testTarget(name: "LinearAlgebraTests", dependencies: ["LinearAlgebra"]),
+        .target(name: "TestSupport", path: "Tests/TestSupport"),
+        .testTarget(name: "TensorsTests", dependencies: ["Tensors", "CKernels", "TestSupport"]),
+        .testTarget(name: "LinearAlgebraTests", dependencies: ["LinearAlgebra", "TestSupport"]),
         .testTarget(name: "CheckpointsTests", dependencies: ["Checkpoints"], resources: [.copy("Fixtures")]),
         .testTarget(name: "TokenizersTests", dependencies: ["Tokenizers"], resources: [.copy("Fixtures")]),
         .testTarget(
-            name: "TransformerTests", dependencies: ["Transformer"], resources: [.copy("Fixtures")]),
-        .testTarget(name: "SpectraTests", dependencies: ["Spectra", "Checkpoints"]),
+            name: "TransformerTests", dependencies: ["Transformer", "TestSupport"], resources: [.copy("Fixtures")]),
+        .testTarget(name: "SpectraTests", dependencies: ["Spectra", "Checkpoints", "TestSupport"]),
         .testTarget(
             name: "ToolTests",
             dependencies: ["CommandSupport", "Checkpoints", "Tokenizers", "cola-analyze", "cola-convert"],

@@ -1,5 +1,8 @@
 #include "ck_moments.h"
 
+#include <stdatomic.h>
+#include <string.h>
+
 #include "clones.h"
 
 CLONES void ck_moments_pack(const float *restrict x, size_t rows, size_t stride, size_t columns,
@@ -56,18 +59,28 @@ KERNEL(update_avx2, __attribute__((target("avx2,fma"))), 4, 2)
 #endif
 KERNEL(update_baseline, , 2, 1)
 
-void ck_moments_update(const double *a, const double *b, size_t rows, double *block) {
+typedef void (*kernel)(const double *, const double *, size_t, double *);
+
+static kernel kernel_for(const char *instruction_set) {
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512f")) return update_avx512(a, b, rows, block);
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return update_avx2(a, b, rows, block);
+    if (strcmp(instruction_set, "avx512") == 0 && __builtin_cpu_supports("avx512f")) return update_avx512;
+    if (strcmp(instruction_set, "avx2") == 0 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        return update_avx2;
 #endif
-    update_baseline(a, b, rows, block);
+    return strcmp(instruction_set, "baseline") == 0 ? update_baseline : NULL;
 }
 
-const char *ck_instruction_set(void) {
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512f")) return "avx512";
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return "avx2";
-#endif
-    return "baseline";
+const char *ck_instruction_set(void) { return kernel_for("avx512") ? "avx512" : kernel_for("avx2") ? "avx2" : "baseline"; }
+
+void ck_moments_update(const double *a, const double *b, size_t rows, double *block) {
+    static _Atomic(kernel) best;
+    kernel update = best;
+    if (!update) best = update = kernel_for(ck_instruction_set());
+    update(a, b, rows, block);
+}
+
+bool ck_moments_update_by(const char *instruction_set, const double *a, const double *b, size_t rows, double *block) {
+    kernel update = kernel_for(instruction_set);
+    if (update) update(a, b, rows, block);
+    return update != NULL;
 }

@@ -18,7 +18,8 @@ INLINE float from_bits(int32_t bits) {
 }
 
 /// e^x to about 1.5 units in the last place: x = n·ln 2 + f, a polynomial of degree 6 for e^f (minimax on
-/// |f| ≤ ln 2 / 2), and n added to the exponent. Below −87.3 it is 0, above 88.7 infinity – so no subnormal results.
+/// |f| ≤ ln 2 / 2), and n added to the exponent. Below −87.3 it is 0 – so no subnormal results –, from
+/// 88.4 on infinity, a little before it would have to be.
 INLINE float exponential(float x) {
     float n = x * 1.44269504088896341f;
     n = (n + 12582912.0f) - 12582912.0f;

@@ -11,12 +11,14 @@ public enum Provenance {
     /// Version of the tools.
     public static let version = "0.1.0"
 
-    /// Tool, version, command line, and the kernels and libraries that did the arithmetic.
-    public static func tool() -> JSONObject {
-        JSONObject([
+    /// Tool, version and command line, and, of a tool that computes, the kernels and libraries that did the arithmetic.
+    public static func tool(withKernels hasKernels: Bool = true) -> JSONObject {
+        var record = JSONObject([
             ("tool", .string(commandName)), ("version", .string(version)),
-            ("command_line", .array(CommandLine.arguments.map { .string($0) })), ("kernels", .object(kernels())),
+            ("command_line", .array(CommandLine.arguments.map { .string($0) })),
         ])
+        if hasKernels { record["kernels"] = .object(kernels()) }
+        return record
     }
 
     public static func kernels() -> JSONObject {

@@ -52,7 +52,9 @@ public struct DecoderWeights: Sendable {
         func matrix(_ rows: Int, _ columns: Int) -> Weight {
             Weight(shape: [rows, columns], precision: precision, in: arena)
         }
-        func vector(_ count: Int) -> Weight { Weight(shape: [count], precision: precision.map { _ in .f32 }, in: arena) }
+        func vector(_ count: Int) -> Weight {
+            Weight(shape: [count], precision: precision.map { _ in .f32 }, in: arena)
+        }
         embedding = matrix(configuration.vocabularySize, c)
         norm = vector(c)
         head =

@@ -42,7 +42,7 @@ struct ExportCommand: ParsableCommand {
         let decoder = try DecoderConfiguration(of: source)
         try DecoderWeights.checkNames(of: source, decoder)
         let isCola = source.tensors.contains { $0.name.hasSuffix(".cola_a") }
-        var provenance = Provenance.tool()
+        var provenance = Provenance.tool(withKernels: false)
         provenance["source"] = try Provenance.input(checkpoint.checkpoint)
         let exporter = HuggingFaceExporter(
             layout: layout ?? (isCola ? .cola : .dense), type: dtype, replacesExisting: replace,

@@ -62,7 +62,7 @@ struct ImportCommand: ParsableCommand {
         } else {
             console.warn("\(source.path): no tokenizer found; the checkpoint will take token ids only")
         }
-        var provenance = Provenance.tool()
+        var provenance = Provenance.tool(withKernels: false)
         provenance["source"] = try Provenance.input(checkpoint.checkpoint)
         provenance["source_format"] = .string(source.formatName)
         if let text = source.provenance {

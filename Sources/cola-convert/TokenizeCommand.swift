@@ -46,7 +46,7 @@ struct TokenizeCommand: ParsableCommand {
         }
         try TokenFile.write(TokenIDs(ids: ids, rowLength: nil), to: out)
         if consoleOptions.json {
-            var record = Provenance.tool()
+            var record = Provenance.tool(withKernels: false)
             record["out"] = .string(out)
             record["tokens"] = .integer(ids.count)
             record["bytes"] = .integer(bytes)

@@ -1,6 +1,7 @@
 #ifndef CK_MOMENTS_H
 #define CK_MOMENTS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /// Columns of one packed panel; a moment matrix is stored in square blocks of this edge.
@@ -15,6 +16,9 @@ void ck_moments_sum(const double *panel, size_t rows, double *sums);
 
 /// block ← block + aᵀ·b in double precision, for two packed panels of `rows` rows; `block` is ck_panel × ck_panel.
 void ck_moments_update(const double *a, const double *b, size_t rows, double *block);
+
+/// The same by one instruction set's kernel; false, and nothing done, where the processor or the build lacks it.
+bool ck_moments_update_by(const char *instruction_set, const double *a, const double *b, size_t rows, double *block);
 
 /// The widest instruction set that this processor and `ck_moments_update` have: "avx512", "avx2" or "baseline".
 const char *ck_instruction_set(void);
