@@ -37,16 +37,6 @@ public enum ThreadPool {
         }
     }
 
-    /// Both results, computed side by side, each on one thread.
-    public static func both<A, B>(_ first: () throws -> A, _ second: () throws -> B) throws -> (A, B) {
-        var a: Result<A, any Error>?
-        var b: Result<B, any Error>?
-        forEach(2) { index in
-            if index == 0 { a = Result { try first() } } else { b = Result { try second() } }
-        }
-        return (try a!.get(), try b!.get())
-    }
-
     private struct Work {
         let body: (Int) -> Void
     }

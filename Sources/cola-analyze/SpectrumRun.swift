@@ -35,8 +35,8 @@ struct SpectrumRun {
         let sequences = try self.sequences(of: streams)
         endPhase("read_input")
 
-        let (decoder, hashes) = try ThreadPool.both(
-            { try Decoder(from: source, precision: command.precision, includingHead: false) }, hashInputs)
+        let decoder = try Decoder(from: source, precision: command.precision, includingHead: false)
+        let hashes = hashInputs()
         endPhase("load_weights")
         let request = SpectrumRequest(
             modules: try command.parsedModules(), layers: layers, sides: try command.parsedSides(),
@@ -61,7 +61,7 @@ struct SpectrumRun {
             measured: measured, alphas: alphas.map(\.text), quarter: quarter, hiddenSize: configuration.hiddenSize)
         warnIfFewTokens(tokens, measured)
         var record = provenance(
-            hashes, source: source, decoder: decoder, tokens: tokens, sequences: sequences.count)
+            try hashes.value(), source: source, decoder: decoder, tokens: tokens, sequences: sequences.count)
         try writeFiles(measured, alphas: alphas.map(\.text), decoder, layers: layers, &record)
         folder.keep()
         if command.consoleOptions.json {
@@ -140,11 +140,12 @@ struct SpectrumRun {
                 + "four tokens per feature are the least to trust")
     }
 
-    private func hashInputs() throws -> (checkpoint: JSONValue, inputs: [JSONValue]) {
-        (
-            try Provenance.input(command.checkpoint.checkpoint),
-            try command.input.paths.map { path in try Provenance.input(path) }
-        )
+    /// Reads the inputs once more, which takes a large file longer than loading it does.
+    private func hashInputs() -> Background<(checkpoint: JSONValue, inputs: [JSONValue])> {
+        let (checkpoint, paths) = (command.checkpoint.checkpoint, command.input.paths)
+        return Background {
+            (try Provenance.input(checkpoint), try paths.map { path in try Provenance.input(path) })
+        }
     }
 
     private func provenance(

@@ -1,0 +1,37 @@
+import Glibc
+
+/// Something that a thread of its own works out while the process goes on, outside the pool that the arithmetic uses.
+public final class Background<Value: Sendable>: Sendable {
+    private final class Outcome: @unchecked Sendable {
+        var result: Result<Value, any Error>?
+    }
+
+    private let outcome = Outcome()
+    private let thread: pthread_t
+
+    public init(_ work: @escaping @Sendable () throws -> Value) {
+        let outcome = outcome
+        let start = Start { outcome.result = Result { try work() } }
+        var thread = pthread_t()
+        let status = pthread_create(
+            &thread, nil,
+            { context in
+                Unmanaged<Start>.fromOpaque(context!).takeRetainedValue().body()
+                return nil
+            }, Unmanaged.passRetained(start).toOpaque())
+        precondition(status == 0, "no thread can be started: \(String(cString: strerror(status)))")
+        self.thread = thread
+    }
+
+    /// Waits for the result. To be called once.
+    public func value() throws -> Value {
+        pthread_join(thread, nil)
+        return try outcome.result!.get()
+    }
+}
+
+private final class Start: Sendable {
+    let body: @Sendable () -> Void
+
+    init(_ body: @escaping @Sendable () -> Void) { self.body = body }
+}
