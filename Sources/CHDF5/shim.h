@@ -39,6 +39,16 @@ static inline H5Z_filter_t chdf5_filter(hid_t creation, unsigned index) {
 /// Whether files are opened as one plain file each.
 static inline int chdf5_is_plain_file(hid_t access) { return H5Pget_driver(access) == H5FD_SEC2; }
 
+/// Opens files without locking them, where the library can.
+static inline herr_t chdf5_do_not_lock(hid_t access) {
+#if H5_VERSION_GE(1, 10, 7) && !H5_VERSION_GE(1, 12, 0) || H5_VERSION_GE(1, 12, 1)
+    return H5Pset_file_locking(access, 0, 1);
+#else
+    (void)access;
+    return 0;
+#endif
+}
+
 static inline unsigned chdf5_read_only(void) { return H5F_ACC_RDONLY; }
 static inline unsigned chdf5_truncate(void) { return H5F_ACC_TRUNC; }
 

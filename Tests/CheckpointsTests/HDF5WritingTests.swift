@@ -214,4 +214,22 @@ struct HDF5WritingTests {
         }
         #expect(try HDF5Checkpoint(path: folder.file("a.h5")).values("x.weight") == [2])
     }
+
+    @Test("A process started while a file is written does not keep it from being read back")
+    func inherited() throws {
+        let folder = try HDF5Folder()
+        let writer = try Self.writer(folder.file("a.h5"))
+        try writer.write("x.weight", Matrix(shape: [1], [1]))
+        // Has the open file too, as the library does not close it for other programs, and holds it for a while.
+        var child = pid_t()
+        var arguments: [UnsafeMutablePointer<CChar>?] = [strdup("sleep"), strdup("60"), nil]
+        defer { for argument in arguments { free(argument) } }
+        try #require(posix_spawn(&child, "/bin/sleep", nil, nil, &arguments, nil) == 0)
+        defer {
+            kill(child, SIGKILL)
+            waitpid(child, nil, 0)
+        }
+        try writer.finish()
+        #expect(try HDF5Checkpoint(path: folder.file("a.h5")).values("x.weight") == [1])
+    }
 }

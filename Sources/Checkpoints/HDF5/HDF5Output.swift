@@ -33,6 +33,9 @@ final class HDF5Output {
         file = try HDF5Failure.translated({ .cannotWrite(path: path, reason: $0) }) {
             let access = try HDF5Handle(H5Pcreate(chdf5_file_access_class()), closing: H5Pclose)
             try HDF5Library.check(H5Pset_fclose_degree(access.id, H5F_CLOSE_STRONG))
+            // Nobody else knows the temporary file. A process started meanwhile inherits the open file, and its lock would
+            // keep this process from reading the file back.
+            try HDF5Library.check(chdf5_do_not_lock(access.id))
             // From this format on the library guards its own structures with checksums too.
             try HDF5Library.check(H5Pset_libver_bounds(access.id, H5F_LIBVER_V110, H5F_LIBVER_V110))
             let creation = try HDF5Handle(H5Pcreate(chdf5_file_create_class()), closing: H5Pclose)
