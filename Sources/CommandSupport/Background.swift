@@ -1,13 +1,16 @@
 import Glibc
 
 /// Something that a thread of its own works out while the process goes on, outside the pool that the arithmetic uses.
-public final class Background<Value: Sendable>: Sendable {
+///
+/// Letting go of it waits for the thread: a process must not exit while one is inside a library.
+public final class Background<Value: Sendable> {
     private final class Outcome: @unchecked Sendable {
         var result: Result<Value, any Error>?
     }
 
     private let outcome = Outcome()
     private let thread: pthread_t
+    private var isJoined = false
 
     public init(_ work: @escaping @Sendable () throws -> Value) {
         let outcome = outcome
@@ -23,10 +26,17 @@ public final class Background<Value: Sendable>: Sendable {
         self.thread = thread
     }
 
-    /// Waits for the result. To be called once.
+    deinit { join() }
+
+    /// Waits for the result.
     public func value() throws -> Value {
-        pthread_join(thread, nil)
+        join()
         return try outcome.result!.get()
+    }
+
+    private func join() {
+        if !isJoined { pthread_join(thread, nil) }
+        isJoined = true
     }
 }
 

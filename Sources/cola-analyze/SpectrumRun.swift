@@ -36,7 +36,6 @@ struct SpectrumRun {
         endPhase("read_input")
 
         let decoder = try Decoder(from: source, precision: command.precision, includingHead: false)
-        let hashes = hashInputs()
         endPhase("load_weights")
         let request = SpectrumRequest(
             modules: try command.parsedModules(), layers: layers, sides: try command.parsedSides(),
@@ -47,6 +46,7 @@ struct SpectrumRun {
                 "\(source.path): nothing to measure: the chosen layers and modules have no side \(command.sides); "
                     + "bottlenecks are there in CoLA layers only")
         }
+        let hashes = hashInputs()
         let tokens = observe(sequences, decoder, analysis)
         endPhase("forward_and_moments")
 
