@@ -9,9 +9,7 @@ struct PerplexityTests {
     let ids: [UInt16]
 
     init() throws {
-        workplace = try Workplace()
-        try TinyModel.dense.writeCheckpoint(workplace.file("own.h5"))
-        try workplace.write(TinyModel.text(550), "text.txt")
+        workplace = try Workplace(textBytes: 550)
         try workplace.succeed(
             .convert, "tokenize", "text.txt", "--tokenizer", "own.h5", "--out", "text.npy", "--quiet")
         ids = try NumpyArray(try workplace.bytes("text.npy")).shorts

@@ -6,11 +6,7 @@ import Testing
 struct BadTokenTests {
     let workplace: Workplace
 
-    init() throws {
-        workplace = try Workplace()
-        try TinyModel.dense.writeCheckpoint(workplace.file("own.h5"))
-        try workplace.write(TinyModel.text(300), "text.txt")
-    }
+    init() throws { workplace = try Workplace(textBytes: 300) }
 
     /// All three commands that take tokens refuse them.
     private func refuse(

@@ -6,11 +6,7 @@ import Testing
 struct OutputTests {
     let workplace: Workplace
 
-    init() throws {
-        workplace = try Workplace()
-        try TinyModel.dense.writeCheckpoint(workplace.file("own.h5"))
-        try workplace.write(TinyModel.text(2000), "text.txt")
-    }
+    init() throws { workplace = try Workplace(textBytes: 2000) }
 
     /// Commands with one output each, which comes last.
     private static let commands: [(tool: Tool, arguments: [String])] = [

@@ -7,10 +7,8 @@ struct SpectrumToolTests {
     let workplace: Workplace
 
     init() throws {
-        workplace = try Workplace()
-        try TinyModel.dense.writeCheckpoint(workplace.file("own.h5"))
+        workplace = try Workplace(textBytes: 1500)
         try TinyModel.cola.writeCheckpoint(workplace.file("cola.h5"))
-        try workplace.write(TinyModel.text(1500), "text.txt")
     }
 
     @discardableResult

@@ -41,6 +41,13 @@ final class Workplace {
         try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
     }
 
+    /// With the dense model in own.h5 and a text of about so many bytes in text.txt.
+    convenience init(textBytes: Int) throws {
+        try self.init()
+        try TinyModel.dense.writeCheckpoint(file("own.h5"))
+        try write(TinyModel.text(textBytes), "text.txt")
+    }
+
     deinit { try? FileManager.default.removeItem(atPath: path) }
 
     func file(_ name: String) -> String { "\(path)/\(name)" }

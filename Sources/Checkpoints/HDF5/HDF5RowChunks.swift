@@ -20,9 +20,12 @@ final class HDF5RowChunks {
 
     private var chunkBytes: Int { chunkRows * rowBytes }
 
-    /// `nil` if the dataset is stored in any other way: compressed, cut across its rows, big-endian, in several files.
+    /// `nil` if the dataset is stored in any other way: compressed, cut across its rows, big-endian, in several files, or
+    /// in chunks with room to grow, whose size only a sound file can be trusted with.
     init?(of dataset: HDF5Handle, shape: [Int], chunk: [Int], memoryType: HDF5Handle) throws {
-        guard shape.count > 0, chunk[0] > 0, chunk.dropFirst() == shape.dropFirst() else { return nil }
+        guard shape.count > 0, (1...max(1, shape[0])).contains(chunk[0]), chunk.dropFirst() == shape.dropFirst() else {
+            return nil
+        }
         let stored = try HDF5Handle(H5Dget_type(dataset.id), closing: H5Tclose)
         guard try HDF5Library.check(H5Tequal(stored.id, memoryType.id)) > 0 else { return nil }
         let creation = try HDF5Handle(H5Dget_create_plist(dataset.id), closing: H5Pclose)
