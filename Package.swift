@@ -11,8 +11,10 @@ let package = Package(
         .library(name: "Tokenizers", targets: ["Tokenizers"]),
         .library(name: "Transformer", targets: ["Transformer"]),
         .library(name: "Spectra", targets: ["Spectra"]),
+        .library(name: "Training", targets: ["Training"]),
         .executable(name: "cola-analyze", targets: ["cola-analyze"]),
         .executable(name: "cola-convert", targets: ["cola-convert"]),
+        .executable(name: "cola-train", targets: ["cola-train"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")
@@ -37,10 +39,11 @@ let package = Package(
         .target(name: "Tokenizers", dependencies: ["Checkpoints", "CSentencePiece"]),
         .target(name: "Transformer", dependencies: ["LinearAlgebra", "Checkpoints"]),
         .target(name: "Spectra", dependencies: ["LinearAlgebra", "Transformer", "Checkpoints"]),
+        .target(name: "Training", dependencies: ["Transformer", "Tokenizers", "Checkpoints", "CKernels"]),
         .target(
             name: "CommandSupport",
             dependencies: [
-                "Checkpoints", "Tokenizers", "Transformer", "LinearAlgebra", "CCrypto", "CSignals",
+                "Checkpoints", "Tokenizers", "Transformer", "Training", "LinearAlgebra", "CCrypto", "CSignals",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
 
@@ -57,6 +60,12 @@ let package = Package(
                 "CommandSupport", "Transformer", "Tokenizers", "Checkpoints", "CKernels",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
+        .executableTarget(
+            name: "cola-train",
+            dependencies: [
+                "CommandSupport", "Training", "Transformer", "Tokenizers", "Checkpoints", "LinearAlgebra",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ]),
 
         // Tests.
         .target(name: "TestSupport", path: "Tests/TestSupport"),
@@ -67,9 +76,12 @@ let package = Package(
         .testTarget(
             name: "TransformerTests", dependencies: ["Transformer", "TestSupport"], resources: [.copy("Fixtures")]),
         .testTarget(name: "SpectraTests", dependencies: ["Spectra", "Checkpoints", "TestSupport"]),
+        .testTarget(name: "TrainingTests", dependencies: ["Training", "TestSupport"]),
         .testTarget(
             name: "ToolTests",
-            dependencies: ["CommandSupport", "Checkpoints", "Tokenizers", "cola-analyze", "cola-convert"],
+            dependencies: [
+                "CommandSupport", "Checkpoints", "Tokenizers", "cola-analyze", "cola-convert", "cola-train",
+            ],
             resources: [.copy("Fixtures")]),
         .testTarget(name: "PackageUseTests", dependencies: ["Checkpoints", "Tensors", "Transformer"]),
     ],

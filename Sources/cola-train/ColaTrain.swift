@@ -1,0 +1,12 @@
+import ArgumentParser
+import CommandSupport
+
+@main
+struct ColaTrain: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "cola-train",
+        abstract: "Train dense and CoLA language models, from nothing or on from a checkpoint.",
+        version: Provenance.version)
+
+    static func main() { runAsTool() }
+}
