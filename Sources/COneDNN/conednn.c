@@ -17,10 +17,12 @@ int conednn_sgemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int6
 
 // MARK: bfloat16
 
-/// What determines a primitive: the shape, the strides and the orientation of the operands.
+enum { TRANSPOSE_A = 1, TRANSPOSE_B = 2, ACCUMULATING = 4 };
+
+/// What determines a primitive: the shape, the strides, the orientation of the operands, whether C is added to.
 typedef struct {
     int64_t m, n, k, lda, ldb, ldc;
-    int64_t transposes;
+    int64_t flags;
 } shape_key;
 
 typedef struct plan {
@@ -55,8 +57,12 @@ static dnnl_status_t describe(owned_desc *desc, dnnl_dims_t dims, dnnl_data_type
 static void release(owned_desc *desc) {
     if (*desc) dnnl_memory_desc_destroy(*desc);
 }
-static dnnl_status_t primitive_desc(dnnl_primitive_desc_t *out, owned_desc *a, owned_desc *b, owned_desc *c) {
-    return dnnl_matmul_primitive_desc_create(out, engine, *a, *b, NULL, *c, NULL);
+static dnnl_status_t primitive_desc(dnnl_primitive_desc_t *out, owned_desc *a, owned_desc *b, owned_desc *c,
+                                    dnnl_primitive_attr_t attributes) {
+    return dnnl_matmul_primitive_desc_create(out, engine, *a, *b, NULL, *c, attributes);
+}
+static dnnl_status_t append_sum(dnnl_post_ops_t operations) {
+    return dnnl_post_ops_append_sum(operations, 1, 0, dnnl_f32);
 }
 #else
 typedef dnnl_memory_desc_t owned_desc;
@@ -65,12 +71,25 @@ static dnnl_status_t describe(owned_desc *desc, dnnl_dims_t dims, dnnl_data_type
     return dnnl_memory_desc_init_by_strides(desc, 2, dims, type, strides);
 }
 static void release(owned_desc *desc) { (void)desc; }
-static dnnl_status_t primitive_desc(dnnl_primitive_desc_t *out, owned_desc *a, owned_desc *b, owned_desc *c) {
+static dnnl_status_t append_sum(dnnl_post_ops_t operations) { return dnnl_post_ops_append_sum(operations, 1); }
+static dnnl_status_t primitive_desc(dnnl_primitive_desc_t *out, owned_desc *a, owned_desc *b, owned_desc *c,
+                                    dnnl_primitive_attr_t attributes) {
     dnnl_matmul_desc_t operation;
     dnnl_status_t status = dnnl_matmul_desc_init(&operation, a, b, NULL, c);
-    return status == dnnl_success ? dnnl_primitive_desc_create(out, &operation, NULL, engine, NULL) : status;
+    return status == dnnl_success ? dnnl_primitive_desc_create(out, &operation, attributes, engine, NULL) : status;
 }
 #endif
+
+/// Attributes that add the product to C.
+static dnnl_status_t accumulate(dnnl_primitive_attr_t *attributes) {
+    dnnl_post_ops_t operations = NULL;
+    dnnl_status_t status = dnnl_primitive_attr_create(attributes);
+    if (status == dnnl_success) status = dnnl_post_ops_create(&operations);
+    if (status == dnnl_success) status = append_sum(operations);
+    if (status == dnnl_success) status = dnnl_primitive_attr_set_post_ops(*attributes, operations);
+    if (operations) dnnl_post_ops_destroy(operations);
+    return status;
+}
 
 static void discard(plan *p) {
     if (p->primitive) dnnl_primitive_destroy(p->primitive);
@@ -83,23 +102,26 @@ static void discard(plan *p) {
 static dnnl_status_t build(plan *p) {
     const shape_key *key = &p->key;
     dnnl_dims_t dims_a = {key->m, key->k}, dims_b = {key->k, key->n}, dims_c = {key->m, key->n};
-    dnnl_dims_t strides_a = {key->transposes & 1 ? 1 : key->lda, key->transposes & 1 ? key->lda : 1};
-    dnnl_dims_t strides_b = {key->transposes & 2 ? 1 : key->ldb, key->transposes & 2 ? key->ldb : 1};
+    dnnl_dims_t strides_a = {key->flags & TRANSPOSE_A ? 1 : key->lda, key->flags & TRANSPOSE_A ? key->lda : 1};
+    dnnl_dims_t strides_b = {key->flags & TRANSPOSE_B ? 1 : key->ldb, key->flags & TRANSPOSE_B ? key->ldb : 1};
     dnnl_dims_t strides_c = {key->ldc, 1};
     owned_desc a, b, c;
     memset(&a, 0, sizeof a);
     memset(&b, 0, sizeof b);
     memset(&c, 0, sizeof c);
     dnnl_primitive_desc_t desc = NULL;
+    dnnl_primitive_attr_t attributes = NULL;
     dnnl_status_t status = describe(&a, dims_a, dnnl_bf16, strides_a);
     if (status == dnnl_success) status = describe(&b, dims_b, dnnl_bf16, strides_b);
     if (status == dnnl_success) status = describe(&c, dims_c, dnnl_f32, strides_c);
-    if (status == dnnl_success) status = primitive_desc(&desc, &a, &b, &c);
+    if (status == dnnl_success && key->flags & ACCUMULATING) status = accumulate(&attributes);
+    if (status == dnnl_success) status = primitive_desc(&desc, &a, &b, &c, attributes);
     if (status == dnnl_success) status = dnnl_primitive_create(&p->primitive, desc);
     if (status == dnnl_success) status = dnnl_memory_create(&p->a, DESC(a), engine, DNNL_MEMORY_NONE);
     if (status == dnnl_success) status = dnnl_memory_create(&p->b, DESC(b), engine, DNNL_MEMORY_NONE);
     if (status == dnnl_success) status = dnnl_memory_create(&p->c, DESC(c), engine, DNNL_MEMORY_NONE);
     if (desc) dnnl_primitive_desc_destroy(desc);
+    if (attributes) dnnl_primitive_attr_destroy(attributes);
     release(&a);
     release(&b);
     release(&c);
@@ -127,9 +149,10 @@ static dnnl_status_t find(const shape_key *key, plan **found) {
     return dnnl_success;
 }
 
-int conednn_bf16_gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const uint16_t *a,
-                      int64_t lda, const uint16_t *b, int64_t ldb, float *c, int64_t ldc) {
-    shape_key key = {m, n, k, lda, ldb, ldc, (transpose_a ? 1 : 0) | (transpose_b ? 2 : 0)};
+int conednn_bf16_gemm(bool transpose_a, bool transpose_b, bool accumulating, int64_t m, int64_t n, int64_t k,
+                      const uint16_t *a, int64_t lda, const uint16_t *b, int64_t ldb, float *c, int64_t ldc) {
+    shape_key key = {m, n, k, lda, ldb, ldc, (transpose_a ? TRANSPOSE_A : 0) | (transpose_b ? TRANSPOSE_B : 0) |
+                                                 (accumulating ? ACCUMULATING : 0)};
     plan *p = NULL;
     dnnl_status_t status = start();
     if (status == dnnl_success) status = find(&key, &p);

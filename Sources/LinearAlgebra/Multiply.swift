@@ -36,12 +36,13 @@ public func multiply(
     }
 }
 
-/// C ← op(A) · op(B) with bfloat16 operands, accumulated and stored in single precision by oneDNN.
+/// C ← op(A) · op(B), or C ← C + op(A) · op(B), with bfloat16 operands, accumulated and stored in single precision by
+/// oneDNN.
 ///
 /// Shapes and threads as for the single-precision product.
 public func multiply(
     _ a: MatrixView<BFloat16>, _ b: MatrixView<BFloat16>, transposeA: Bool = false, transposeB: Bool = false,
-    into c: MatrixView<Float>
+    accumulating: Bool = false, into c: MatrixView<Float>
 ) {
     let (m, k) = transposeA ? (a.columns, a.rows) : (a.rows, a.columns)
     let (inner, n) = transposeB ? (b.columns, b.rows) : (b.rows, b.columns)
@@ -52,8 +53,8 @@ public func multiply(
     let status = a.pointer.withMemoryRebound(to: UInt16.self, capacity: 1) { left in
         b.pointer.withMemoryRebound(to: UInt16.self, capacity: 1) { right in
             conednn_bf16_gemm(
-                transposeA, transposeB, Int64(m), Int64(n), Int64(k), left, Int64(a.stride), right, Int64(b.stride),
-                c.pointer, Int64(c.stride))
+                transposeA, transposeB, accumulating, Int64(m), Int64(n), Int64(k), left, Int64(a.stride), right,
+                Int64(b.stride), c.pointer, Int64(c.stride))
         }
     }
     precondition(status == 0, "oneDNN refused a bfloat16 product [\(m), \(k)] · [\(k), \(n)]: status \(status)")

@@ -2,117 +2,6 @@ import CKernels
 import LinearAlgebra
 import Tensors
 
-/// What the matrix products compute with; sums, norms and softmax are always in single precision.
-public enum Precision: String, Sendable, CaseIterable, Codable {
-    case f32, bf16
-}
-
-/// A parameter in the precision it is computed with.
-public final class Weight: Sendable {
-    public enum Storage: Sendable {
-        case single(Matrix)
-        case bfloat16(Tensor<BFloat16>)
-        /// No elements: the weight stands for its name and shape in a plan.
-        case none
-    }
-
-    public let shape: [Int]
-    public let storage: Storage
-
-    /// A parameter whose elements are not yet set; without a precision it has none.
-    public init(shape: [Int], precision: Precision?, in arena: Arena? = nil) {
-        self.shape = shape
-        switch precision {
-        case nil: storage = .none
-        case .f32: storage = .single(Matrix(uninitialized: shape, in: arena))
-        case .bf16: storage = .bfloat16(Tensor(uninitialized: shape, in: arena))
-        }
-    }
-
-    public init(_ matrix: Matrix) {
-        shape = matrix.shape
-        storage = .single(matrix)
-    }
-
-    public var count: Int { shape.reduce(1, *) }
-    public var rows: Int { shape.count > 1 ? shape[0] : 1 }
-    public var columns: Int { shape.last ?? 1 }
-
-    public var bytes: Int {
-        switch storage {
-        case .single(let matrix): matrix.bytes
-        case .bfloat16(let tensor): tensor.bytes
-        case .none: 0
-        }
-    }
-
-    /// The elements of one row in single precision.
-    func copyRow(_ row: Int, to destination: UnsafeMutablePointer<Float>) {
-        switch storage {
-        case .single(let matrix): destination.update(from: matrix.pointer + row * columns, count: columns)
-        case .bfloat16(let tensor):
-            (tensor.pointer + row * columns).withMemoryRebound(to: UInt16.self, capacity: columns) {
-                ck_bf16_to_f32($0, destination, columns)
-            }
-        case .none: preconditionFailure("a weight of a plan has no elements")
-        }
-    }
-
-    /// A vector parameter, which is always kept in single precision.
-    var vector: UnsafePointer<Float> {
-        guard case .single(let matrix) = storage else { preconditionFailure("a vector in bfloat16") }
-        return UnsafePointer(matrix.pointer)
-    }
-
-    /// All elements in double precision, `[rows, columns]`, transposed to `[columns, rows]` on request.
-    public func doubles(transposed: Bool = false) -> DoubleMatrix {
-        let single: Matrix
-        switch storage {
-        case .single(let matrix): single = matrix
-        case .bfloat16, .none:
-            single = Matrix(uninitialized: [rows, columns])
-            for row in 0..<rows { copyRow(row, to: single.pointer + row * columns) }
-        }
-        let result = DoubleMatrix(uninitialized: transposed ? [columns, rows] : [rows, columns])
-        guard transposed else {
-            ck_f32_to_f64(single.pointer, result.pointer, count)
-            return result
-        }
-        for row in 0..<rows {
-            for column in 0..<columns {
-                result.pointer[column * rows + row] = Double(single.pointer[row * columns + column])
-            }
-        }
-        return result
-    }
-
-    /// Sets every element to an independent normal number.
-    public func fillNormal(deviation: Double, mean: Double = 0, seed: UInt64) {
-        var generator = SeededGenerator(seed: seed)
-        for i in 0..<count {
-            let value = Float(mean + deviation * generator.normal())
-            switch storage {
-            case .single(let matrix): matrix.pointer[i] = value
-            case .bfloat16(let tensor): tensor.pointer[i] = BFloat16(value)
-            case .none: preconditionFailure("a weight of a plan has no elements")
-            }
-        }
-    }
-
-    /// y ← x · W, or x · Wᵀ. `scratch` takes x in bfloat16 where the weight is.
-    func apply(_ x: MatrixView<Float>, transposed: Bool, scratch: MatrixView<BFloat16>?, into y: MatrixView<Float>) {
-        switch storage {
-        case .single(let matrix): multiply(x, matrix.view, transposeB: transposed, into: y)
-        case .bfloat16(let tensor):
-            guard let scratch else { preconditionFailure("a bfloat16 weight without scratch memory") }
-            let rounded = MatrixView(scratch.pointer, rows: x.rows, columns: x.columns, stride: x.columns)
-            round(x, into: rounded)
-            multiply(rounded, tensor.view, transposeB: transposed, into: y)
-        case .none: preconditionFailure("a weight of a plan has no elements")
-        }
-    }
-}
-
 /// y = W·x + b.
 public struct DenseProjection: Sendable {
     /// `[out, in]`.
@@ -159,24 +48,85 @@ public enum Projection: Sendable {
         case .lowRank(let lowRank): 2 * (lowRank.a.count + lowRank.b.count)
         }
     }
+}
 
-    /// y ← layer(x) for x `[rows, in]`, y `[rows, out]`. A low-rank layer leaves σ(A·x) in `bottleneck` `[rows, rank]`.
+// MARK: - Forward and backward
+
+extension Projection {
+    /// y ← layer(x) for x `[rows, in]`, y `[rows, out]`.
+    ///
+    /// A low-rank layer leaves z = A·x `[rows, rank]` in `bottleneck`, before σ; if `reusesBottleneck`, z is there already
+    /// and A is not applied: this is what CoLA-M saves. σ(z) goes to `activated`, which may be the bottleneck itself.
+    /// Without `y` the layer stops at z.
     func forward(
-        _ x: MatrixView<Float>, bottleneck: MatrixView<Float>?, scratch: MatrixView<BFloat16>?,
-        into y: MatrixView<Float>
+        _ x: MatrixView<Float>, bottleneck: MatrixView<Float>?, activated: MatrixView<Float>?,
+        scratch: MatrixView<BFloat16>?, reusesBottleneck: Bool = false, into y: MatrixView<Float>?
     ) {
         switch self {
-        case .dense(let dense): dense.weight.apply(x, transposed: true, scratch: scratch, into: y)
+        case .dense(let dense):
+            guard let y else { return }
+            dense.weight.apply(Operand(x, scratch: scratch), transposed: true, into: y)
         case .lowRank(let lowRank):
-            guard let h = bottleneck else { preconditionFailure("a low-rank layer without room for its bottleneck") }
-            lowRank.a.apply(x, transposed: false, scratch: scratch, into: h)
-            if lowRank.isActivated {
-                for row in 0..<h.rows { ck_silu(h.row(row), h.columns) }
+            guard let z = bottleneck else { preconditionFailure("a low-rank layer without room for its bottleneck") }
+            if !reusesBottleneck { lowRank.a.apply(Operand(x, scratch: scratch), transposed: false, into: z) }
+            guard let y else { return }
+            let h = lowRank.activate(z, into: activated)
+            lowRank.b.apply(Operand(h, scratch: scratch), transposed: false, into: y)
+        }
+        if let y, let bias = bias?.vector {
+            for row in 0..<y.rows { ck_sum(y.row(row), bias, y.row(row), y.columns) }
+        }
+    }
+
+    /// Backward of `forward`: dx ← or ← dx + the gradient of x `[rows, in]`, from y's gradient dy `[rows, out]`, and the
+    /// parameters' own gradients.
+    ///
+    /// With h = σ(z), y = h·B: dB = hᵀ·dy, dh = dy·Bᵀ, dz = dh ∘ σ'(z), dA = xᵀ·dz, dx = dz·Aᵀ; dense: dW = dyᵀ·x,
+    /// dx = dy·W; both: db = Σ dy. `gradient` holds the gradients in the parameters' layout; they are added to if
+    /// `accumulating`.
+    func backward(
+        _ x: MatrixView<Float>, bottleneck: MatrixView<Float>?, _ dy: MatrixView<Float>, gradient: Projection,
+        accumulating: Bool, scratch: BackwardScratch, into dx: MatrixView<Float>, addingToInput: Bool = false
+    ) {
+        if let bias = gradient.bias { bias.setColumnSums(dy, accumulating: accumulating) }
+        let output = Operand(dy, scratch: scratch.roundedOutput?.view)
+        let input = Operand(x, scratch: scratch.roundedInput?.view)
+        switch (self, gradient) {
+        case (.dense(let dense), .dense(let gradient)):
+            gradient.weight.setProduct(output, input, accumulating: accumulating)
+            dense.weight.apply(output, transposed: false, accumulating: addingToInput, into: dx)
+        case (.lowRank(let lowRank), .lowRank(let gradient)):
+            guard let z = bottleneck else { preconditionFailure("a low-rank layer without its bottleneck") }
+            func room(_ matrix: Matrix?) -> MatrixView<Float>? {
+                matrix.map { MatrixView($0.pointer, rows: z.rows, columns: z.columns, stride: z.columns) }
             }
-            lowRank.b.apply(h, transposed: false, scratch: scratch, into: y)
+            guard let dz = room(scratch.bottleneckGradient) else { preconditionFailure("no room for a bottleneck") }
+            let h = lowRank.activate(z, into: room(scratch.activated))
+            gradient.b.setProduct(
+                Operand(h, scratch: scratch.roundedBottleneck?.view), output, accumulating: accumulating)
+            lowRank.b.apply(output, transposed: true, into: dz)
+            if lowRank.isActivated {
+                ThreadPool.forEachRange(z.rows) { rows in
+                    ck_silu_backward(
+                        z.row(rows.lowerBound), dz.row(rows.lowerBound), rows.count * z.columns)
+                }
+            }
+            let inner = Operand(dz, scratch: scratch.roundedBottleneck?.view)
+            gradient.a.setProduct(input, inner, accumulating: accumulating)
+            lowRank.a.apply(inner, transposed: true, accumulating: addingToInput, into: dx)
+        default: preconditionFailure("the gradients have another layout than the weights")
         }
-        if let bias = bias?.vector {
-            for row in 0..<y.rows { ck_add(y.row(row), bias, y.columns) }
+    }
+}
+
+extension LowRankProjection {
+    /// σ(z), in `destination`, or z itself where the bottleneck is linear. z and the result have no gaps between rows.
+    fileprivate func activate(_ z: MatrixView<Float>, into destination: MatrixView<Float>?) -> MatrixView<Float> {
+        guard isActivated else { return z }
+        guard let h = destination else { preconditionFailure("a low-rank layer without room for its activation") }
+        ThreadPool.forEachRange(z.rows) { rows in
+            ck_silu(z.row(rows.lowerBound), h.row(rows.lowerBound), rows.count * z.columns)
         }
+        return h
     }
 }

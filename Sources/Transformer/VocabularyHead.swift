@@ -10,16 +10,19 @@ public final class VocabularyHead {
     private let rounded: Tensor<BFloat16>?
     private let logits: Matrix
 
-    /// Rows handled at a time: about 64 MiB of logits.
+    /// Rows handled at a time: at most about 64 MiB of logits.
     public let chunk: Int
 
-    /// Needs a decoder that was loaded with its head.
-    public init(_ decoder: Decoder) {
+    /// Needs a decoder that was loaded with its head. `maximumRows` says how many rows there are at most, if that is known.
+    public init(_ decoder: Decoder, maximumRows: Int = .max) {
         guard let head = decoder.weights.head else { preconditionFailure("the decoder was loaded without its head") }
         self.decoder = decoder
         self.head = head
         let vocabulary = decoder.configuration.vocabularySize
-        chunk = max(16, min(1024, (16 << 20) / vocabulary))
+        let limit = min(max(16, min(1024, (16 << 20) / vocabulary)), maximumRows)
+        // Chunks of equal size, where the number of rows is known.
+        let chunks = maximumRows == .max ? 1 : (maximumRows + limit - 1) / limit
+        chunk = maximumRows == .max ? limit : (maximumRows + chunks - 1) / chunks
         normalized = Matrix(uninitialized: [chunk, decoder.configuration.hiddenSize])
         rounded = decoder.precision == .bf16 ? Tensor(uninitialized: normalized.shape) : nil
         logits = Matrix(uninitialized: [chunk, vocabulary])
@@ -31,18 +34,25 @@ public final class VocabularyHead {
     public func forEachChunk<E: Error>(
         of hidden: MatrixView<Float>, _ body: (Range<Int>, MatrixView<Float>) throws(E) -> Void
     ) throws(E) {
-        let (c, epsilon) = (hidden.columns, decoder.configuration.normEpsilon)
+        try forEachChunk(of: hidden) { (rows, _, logits) throws(E) in try body(rows, logits) }
+    }
+
+    private func forEachChunk<E: Error>(
+        of hidden: MatrixView<Float>,
+        _ body: (_ rows: Range<Int>, _ normalized: Operand, _ logits: MatrixView<Float>) throws(E) -> Void
+    ) throws(E) {
         for start in stride(from: 0, to: hidden.rows, by: chunk) {
             let rows = start..<min(start + chunk, hidden.rows)
+            let (x, input) = (hidden.rows(rows), normalized.view.rows(0..<rows.count))
             ThreadPool.forEachRange(rows.count) { part in
-                for row in part {
-                    ck_rms_norm(
-                        hidden.row(start + row), decoder.weights.norm.vector, normalized.view.row(row), c, epsilon)
-                }
+                Normalization.forward(
+                    x.rows(part), decoder.weights.norm, epsilon: decoder.configuration.normEpsilon,
+                    into: input.rows(part))
             }
+            let operand = Operand(input, scratch: rounded?.view)
             let output = logits.view.rows(0..<rows.count)
-            head.apply(normalized.view.rows(0..<rows.count), transposed: true, scratch: rounded?.view, into: output)
-            try body(rows, output)
+            head.apply(operand, transposed: true, into: output)
+            try body(rows, operand, output)
         }
     }
 
@@ -64,6 +74,63 @@ public final class VocabularyHead {
         return targets.indices.map { targets[$0] == nil ? nil : losses.pointer[$0] }
     }
 
+    /// Forward and backward at once, while a chunk's logits exist: returns Σ −log p(target) in nats over the rows that
+    /// have a target, and computes the gradients of `scale` times that sum.
+    ///
+    /// With p = softmax(logits): d logits = scale · (p − one at the target), d W = d logitsᵀ · x, dx = d logits · W. The
+    /// hidden states' gradient goes to `dHidden` `[N, C]`, the parameters' to `gradient`, which is added to if
+    /// `accumulating`.
+    func lossAndGradients(
+        of hidden: MatrixView<Float>, targets: [UInt32?], scale: Float, gradient: DecoderWeights, accumulating: Bool,
+        scratch: HeadGradientScratch, into dHidden: MatrixView<Float>
+    ) -> Double {
+        precondition(targets.count == hidden.rows, "\(targets.count) targets for \(hidden.rows) rows")
+        guard let headGradient = gradient.head else { preconditionFailure("gradients without a head") }
+        let losses = Tensor<Double>(shape: [targets.count])
+        var isFirst = !accumulating
+        forEachChunk(of: hidden) { (rows, input, logits) in
+            ThreadPool.forEachRange(rows.count, granularity: 8) { part in
+                for row in part {
+                    let (token, columns) = (rows.lowerBound + row, logits.columns)
+                    if let target = targets[token] {
+                        losses.pointer[token] = ck_cross_entropy(logits.row(row), columns, Int(target), scale)
+                    } else {
+                        logits.row(row).update(repeating: 0, count: columns)
+                    }
+                    dHidden.row(token).update(repeating: 0, count: dHidden.columns)
+                }
+            }
+            let output = Operand(logits, scratch: scratch.roundedLogits?.view)
+            headGradient.setProduct(output, input, accumulating: !isFirst)
+            let dNormalized = scratch.normalized.view.rows(0..<rows.count)
+            head.apply(output, transposed: false, into: dNormalized)
+            Normalization.backward(
+                hidden.rows(rows), decoder.weights.norm, epsilon: decoder.configuration.normEpsilon, dNormalized,
+                gradient: gradient.norm, accumulating: !isFirst, scales: scratch.scales.pointer,
+                into: dHidden.rows(rows))
+            isFirst = false
+        }
+        return losses.buffer.reduce(0, +)
+    }
+
     /// FLOPs of one row.
     public var flops: Double { 2 * Double(head.count) }
+}
+
+/// What the head's backward pass computes with, for one chunk of rows.
+struct HeadGradientScratch {
+    /// The gradient of what leaves the last RMSNorm, `[chunk, C]`.
+    let normalized: Matrix
+    let scales: Matrix
+    /// The logits' gradient in bfloat16, `[chunk, V]`.
+    let roundedLogits: Tensor<BFloat16>?
+
+    init(_ decoder: Decoder, rows: Int) {
+        normalized = Matrix(uninitialized: [rows, decoder.configuration.hiddenSize])
+        scales = Matrix(uninitialized: [rows])
+        roundedLogits =
+            decoder.precision == .bf16 ? Tensor(uninitialized: [rows, decoder.configuration.vocabularySize]) : nil
+    }
+
+    var bytes: Int { normalized.bytes + scales.bytes + (roundedLogits?.bytes ?? 0) }
 }

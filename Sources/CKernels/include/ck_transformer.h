@@ -3,14 +3,16 @@
 
 #include <stddef.h>
 
-/// x ← silu(x) = x / (1 + e^−x).
-void ck_silu(float *x, size_t count);
-/// gate ← silu(gate) · up.
-void ck_silu_multiply(float *gate, const float *up, size_t count);
-/// gate ← gate · up.
-void ck_multiply(float *gate, const float *up, size_t count);
-/// x ← x + y.
-void ck_add(float *x, const float *y, size_t count);
+// `out` may be one of the operands.
+
+/// out ← silu(x) = x / (1 + e^−x).
+void ck_silu(const float *x, float *out, size_t count);
+/// out ← silu(gate) · up.
+void ck_silu_multiply(const float *gate, const float *up, float *out, size_t count);
+/// out ← gate · up.
+void ck_multiply(const float *gate, const float *up, float *out, size_t count);
+/// out ← x + y.
+void ck_sum(const float *x, const float *y, float *out, size_t count);
 /// x ← factor · x.
 void ck_scale(float *x, float factor, size_t count);
 
@@ -18,11 +20,12 @@ void ck_scale(float *x, float factor, size_t count);
 void ck_rms_norm(const float *x, const float *weight, float *out, size_t count, float epsilon);
 
 /// Rotates each head of one row by its position: (a, b) ← (a·cos − b·sin, b·cos + a·sin), where a is the first and b the
-/// second half of the head. `cosine` and `sine` hold size / 2 numbers.
-void ck_rotate_halves(float *row, size_t heads, size_t size, const float *cosine, const float *sine);
+/// second half of the head. `cosine` and `sine` hold size / 2 numbers; a direction of −1 rotates back, 1 forward.
+void ck_rotate_halves(float *row, size_t heads, size_t size, const float *cosine, const float *sine, float direction);
 
-/// row ← e^(scale · (row − maximum)); returns the sum of the new entries. `scale` is positive.
-float ck_softmax_numerators(float *row, size_t count, float scale);
+/// row ← e^(scale · (row − maximum)); returns the sum of the new entries and, in `largest`, the maximum. `scale` is
+/// positive.
+float ck_softmax_numerators(float *row, size_t count, float scale, float *largest);
 
 /// log Σ e^row, and in `argmax` the index of the largest entry (the first of equals).
 float ck_log_sum_exp(const float *row, size_t count, size_t *argmax);

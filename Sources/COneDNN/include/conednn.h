@@ -11,11 +11,12 @@
 int conednn_sgemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, float alpha, const float *a,
                   int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc);
 
-/// C = op(A) · op(B): bfloat16 operands (given by their 16 bits), products accumulated and stored in single precision.
+/// C = op(A) · op(B), or C + op(A) · op(B) if `accumulating`: bfloat16 operands (given by their 16 bits), products
+/// accumulated and stored in single precision.
 /// Primitives are kept per thread and shape, so a repeated shape costs no set-up. Called inside a parallel region it runs
 /// on the calling thread alone.
-int conednn_bf16_gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const uint16_t *a,
-                      int64_t lda, const uint16_t *b, int64_t ldb, float *c, int64_t ldc);
+int conednn_bf16_gemm(bool transpose_a, bool transpose_b, bool accumulating, int64_t m, int64_t n, int64_t k,
+                      const uint16_t *a, int64_t lda, const uint16_t *b, int64_t ldb, float *c, int64_t ldc);
 
 /// The library's version as major · 10000 + minor · 100 + patch.
 int conednn_version(void);

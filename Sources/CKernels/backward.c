@@ -1,0 +1,138 @@
+#include "ck_backward.h"
+
+#include <math.h>
+
+#include "clones.h"
+#include "exponential.h"
+
+enum { column_block = 16 };
+
+CLONES void ck_silu_backward(const float *restrict x, float *restrict gradient, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        float s = 1.0f / (1.0f + exponential(-x[i]));
+        gradient[i] *= s * (1.0f + x[i] * (1.0f - s));
+    }
+}
+
+CLONES void ck_silu_multiply_backward(const float *restrict gate, const float *restrict up, float *restrict gradient,
+                                      float *restrict up_gradient, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        float s = 1.0f / (1.0f + exponential(-gate[i]));
+        float d = gradient[i];
+        up_gradient[i] = d * gate[i] * s;
+        gradient[i] = d * up[i] * s * (1.0f + gate[i] * (1.0f - s));
+    }
+}
+
+CLONES void ck_multiply_backward(const float *restrict gate, const float *restrict up, float *restrict gradient,
+                                 float *restrict up_gradient, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        float d = gradient[i];
+        up_gradient[i] = d * gate[i];
+        gradient[i] = d * up[i];
+    }
+}
+
+CLONES float ck_rms_norm_backward(const float *restrict x, const float *restrict weight, const float *restrict dy,
+                                  float *restrict dx, size_t count, float epsilon) {
+    float squares[lanes] = {0}, products[lanes] = {0};
+    size_t i = 0;
+    for (; i + lanes <= count; i += lanes) {
+        for (int l = 0; l < lanes; l++) {
+            squares[l] += x[i + l] * x[i + l];
+            products[l] += weight[i + l] * dy[i + l] * x[i + l];
+        }
+    }
+    double square = 0, product = 0;
+    for (; i < count; i++) {
+        square += (double)x[i] * x[i];
+        product += (double)weight[i] * dy[i] * x[i];
+    }
+    for (int l = 0; l < lanes; l++) {
+        square += squares[l];
+        product += products[l];
+    }
+    double mean = square / (double)count + epsilon;
+    float scale = (float)(1.0 / sqrt(mean));
+    float shift = (float)(product / ((double)count * mean)) * scale;
+    for (i = 0; i < count; i++) dx[i] += scale * weight[i] * dy[i] - shift * x[i];
+    return scale;
+}
+
+CLONES void ck_column_sums(const float *x, size_t stride, size_t rows, size_t columns, bool accumulating, float *sums) {
+    for (size_t first = 0; first < columns; first += column_block) {
+        size_t width = columns - first < column_block ? columns - first : column_block;
+        double block[column_block] = {0};
+        for (size_t row = 0; row < rows; row++) {
+            const float *a = x + row * stride + first;
+            if (width == column_block) {
+                for (int l = 0; l < column_block; l++) block[l] += a[l];
+            } else {
+                for (size_t l = 0; l < width; l++) block[l] += a[l];
+            }
+        }
+        for (size_t l = 0; l < width; l++) sums[first + l] = (float)(block[l] + (accumulating ? sums[first + l] : 0));
+    }
+}
+
+CLONES void ck_weighted_column_sums(const float *dy, size_t dy_stride, const float *x, size_t x_stride,
+                                    const float *scales, size_t rows, size_t columns, bool accumulating, float *sums) {
+    for (size_t first = 0; first < columns; first += column_block) {
+        size_t width = columns - first < column_block ? columns - first : column_block;
+        double block[column_block] = {0};
+        for (size_t row = 0; row < rows; row++) {
+            const float *a = dy + row * dy_stride + first, *b = x + row * x_stride + first;
+            float scale = scales[row];
+            if (width == column_block) {
+                for (int l = 0; l < column_block; l++) block[l] += a[l] * (b[l] * scale);
+            } else {
+                for (size_t l = 0; l < width; l++) block[l] += a[l] * (b[l] * scale);
+            }
+        }
+        for (size_t l = 0; l < width; l++) sums[first + l] = (float)(block[l] + (accumulating ? sums[first + l] : 0));
+    }
+}
+
+CLONES void ck_softmax_row(float *row, size_t count, float scale, float most, float inverse_sum) {
+    for (size_t i = 0; i < count; i++) row[i] = exponential((row[i] - most) * scale) * inverse_sum;
+}
+
+CLONES void ck_softmax_backward(const float *restrict probabilities, float *restrict gradient, size_t count,
+                                float mean, float scale) {
+    for (size_t i = 0; i < count; i++) gradient[i] = probabilities[i] * (gradient[i] - mean) * scale;
+}
+
+CLONES float ck_dot(const float *a, const float *b, size_t count) {
+    float sums[lanes] = {0};
+    size_t i = 0;
+    for (; i + lanes <= count; i += lanes) {
+        for (int l = 0; l < lanes; l++) sums[l] += a[i + l] * b[i + l];
+    }
+    double sum = 0;
+    for (; i < count; i++) sum += (double)a[i] * b[i];
+    for (int l = 0; l < lanes; l++) sum += sums[l];
+    return (float)sum;
+}
+
+CLONES double ck_cross_entropy(float *row, size_t count, size_t target, float scale) {
+    float most = maximum(row, count), wanted = row[target];
+    float sums[lanes] = {0};
+    size_t i = 0;
+    for (; i + lanes <= count; i += lanes) {
+        for (int l = 0; l < lanes; l++) {
+            float e = exponential(row[i + l] - most);
+            row[i + l] = e;
+            sums[l] += e;
+        }
+    }
+    double sum = 0;
+    for (; i < count; i++) {
+        row[i] = exponential(row[i] - most);
+        sum += row[i];
+    }
+    for (int l = 0; l < lanes; l++) sum += sums[l];
+    float factor = (float)(scale / sum);
+    for (i = 0; i < count; i++) row[i] *= factor;
+    row[target] -= scale;
+    return log(sum) + ((double)most - wanted);
+}
