@@ -30,7 +30,7 @@ public struct TokenIDs: Sendable, Equatable {
 public enum TokenFile {
     static let understood = ".u16, .u32, .npy, FILE.h5:/path/to/dataset"
 
-    private enum Format {
+    enum Format {
         case raw(bytes: Int)
         case numpy
         case hdf5(dataset: String?)
@@ -49,8 +49,12 @@ public enum TokenFile {
         case .numpy: result = try NumpyTokens.read(path)
         case .hdf5(let dataset): result = try readHDF5(path, dataset: dataset ?? "/tokens")
         }
-        guard !result.ids.isEmpty else { throw CheckpointError.unreadable(path: path, reason: "it holds no tokens") }
+        guard !result.ids.isEmpty else { throw holdsNothing(path) }
         return result
+    }
+
+    static func holdsNothing(_ path: String) -> CheckpointError {
+        .unreadable(path: path, reason: "it holds no tokens")
     }
 
     /// Writes a token file in the format of the suffix. It appears under its name only when it is complete.
@@ -87,7 +91,7 @@ public enum TokenFile {
     }
 
     /// The path and the format that a specification means.
-    private static func resolve(_ specification: String) throws(CheckpointError) -> (path: String, format: Format) {
+    static func resolve(_ specification: String) throws(CheckpointError) -> (path: String, format: Format) {
         let text = specification.utf8
         func endsIn(_ part: Substring.UTF8View, _ suffix: String) -> Bool {
             part.count > suffix.utf8.count && part.suffix(suffix.utf8.count).elementsEqual(suffix.utf8)
@@ -125,13 +129,19 @@ public enum TokenFile {
 
     // MARK: - Raw numbers
 
-    private static func readRaw(_ path: String, bytes size: Int) throws(CheckpointError) -> TokenIDs {
+    /// The bytes of a file of whole numbers of `size` bytes.
+    static func mappedRaw(_ path: String, bytes size: Int) throws(CheckpointError) -> MappedFile {
         let file = try mapped(path)
         guard file.bytes.count % size == 0 else {
             throw .invalid(
                 path: path, place: "length", found: "\(file.bytes.count) bytes",
                 expected: "a multiple of \(size): little-endian numbers of \(size * 8) bits")
         }
+        return file
+    }
+
+    private static func readRaw(_ path: String, bytes size: Int) throws(CheckpointError) -> TokenIDs {
+        let file = try mappedRaw(path, bytes: size)
         return TokenIDs(
             ids: size == 2
                 ? integers(file.bytes, UInt16.self) { UInt32($0) } : integers(file.bytes, UInt32.self) { $0 })
