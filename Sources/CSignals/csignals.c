@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "csignals.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -106,8 +107,18 @@ static void remove_files(void) {
     }
 }
 
+static _Atomic(int) is_deferring;
+static _Atomic(int) requested;
+
 static void stop(int signal) {
-    (void)signal;
+    int none = 0;
+    if (atomic_load(&is_deferring) && atomic_compare_exchange_strong(&requested, &none, signal)) {
+        // The interrupted call may be about to look at it.
+        int error = errno;
+        say("\ninterrupted: will save and stop; a second signal ends at once, without saving\n");
+        errno = error;
+        return;
+    }
     remove_files();
     say("\ninterrupted: unfinished output was removed\n");
     _exit(130);
@@ -155,18 +166,37 @@ static void crash(int signal, siginfo_t *info, void *context) {
     raise(signal);
 }
 
-void csignals_install(const char *tool) {
-    strncpy(tool_name, tool, sizeof tool_name - 1);
+static void catch_interrupts(void) {
     struct sigaction action;
     memset(&action, 0, sizeof action);
     sigemptyset(&action.sa_mask);
     action.sa_handler = stop;
+    // Where the handler returns, the work goes on as if there had been no signal.
+    action.sa_flags = SA_RESTART;
     const int stopping[] = {SIGINT, SIGTERM, SIGHUP};
     for (int i = 0; i < 3; i++) {
         struct sigaction present;
         sigaction(stopping[i], NULL, &present);
         if (present.sa_handler != SIG_IGN) sigaction(stopping[i], &action, NULL);
     }
+}
+
+void csignals_defer_interrupts(void) {
+    atomic_store(&requested, 0);
+    atomic_store(&is_deferring, 1);
+    catch_interrupts();
+}
+
+int csignals_interrupt_requested(void) { return atomic_load(&requested); }
+
+void csignals_stop_deferring(void) { atomic_store(&is_deferring, 0); }
+
+void csignals_install(const char *tool) {
+    strncpy(tool_name, tool, sizeof tool_name - 1);
+    catch_interrupts();
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    sigemptyset(&action.sa_mask);
     action.sa_handler = overdue;
     sigaction(SIGVTALRM, &action, NULL);
     action.sa_handler = SIG_IGN;

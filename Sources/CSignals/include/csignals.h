@@ -35,4 +35,13 @@ void csignals_unmap(int slot);
 /// - SIGPIPE and SIGXFSZ are ignored, so that the failed write is reported as an error.
 void csignals_install(const char *tool);
 
+/// From now on the first SIGINT, SIGTERM or SIGHUP – unless it was ignored before – says on standard error that the tool
+/// will save and stop, and does no more than that: the tool asks for it between two steps. The second one, whichever
+/// it is, does what `csignals_install` says. Forgets a signal that was deferred earlier.
+void csignals_defer_interrupts(void);
+/// The number of the signal that came since then, or 0.
+int csignals_interrupt_requested(void);
+/// From now on the next signal ends the process again; one that was deferred is still there to be asked for.
+void csignals_stop_deferring(void);
+
 #endif

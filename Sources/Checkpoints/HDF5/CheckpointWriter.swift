@@ -12,7 +12,7 @@ public final class CheckpointWriter {
     public let type: ElementType
     private let deflate: Int?
     private let output: HDF5Output
-    private var names: Set<String> = []
+    private var names: Set<[String]> = []
 
     /// Starts a file with its texts. `configuration` is the text of config.json, `provenance` JSON text that says where
     /// the weights come from. `deflate` compresses with that level, 1 to 9; without it chunks are stored as they are.
@@ -27,11 +27,11 @@ public final class CheckpointWriter {
         self.type = type
         self.deflate = deflate
         output = try HDF5Output(path: path)
-        try output.setAttribute("format", HDF5Names.format)
-        try output.setAttribute("format_version", HDF5Names.version)
-        try output.setAttribute("config", configuration)
-        try output.setAttribute("provenance", provenance)
-        try output.makeGroup(["model"])
+        try output.setAttribute("format", .text(HDF5Names.format))
+        try output.setAttribute("format_version", .integer(HDF5Names.version))
+        try output.setAttribute("config", .text(configuration))
+        try output.setAttribute("provenance", .text(provenance))
+        try output.makeGroup([HDF5Names.model])
         if let tokenizer { try write(tokenizer) }
     }
 
@@ -40,10 +40,7 @@ public final class CheckpointWriter {
     /// Throws `tensors` for a name that is not one or was written before and for finite numbers too large for the
     /// stored type, and `cannotWrite`. The writer is of no use after an error.
     public func write(_ name: String, _ tensor: Matrix, type: ElementType? = nil) throws {
-        let width = tensor.shape.dropFirst().reduce(1, *)
-        try write(name, shape: tensor.shape, type: type ?? self.type) { rows, _ in
-            UnsafePointer(tensor.pointer + rows.lowerBound * width)
-        }
+        try write([HDF5Names.model], name, tensor, type: type ?? self.type)
     }
 
     /// Writes a tensor of any size by rows: `fill` is called for ranges of the first extent, in order, and fills the
@@ -55,30 +52,60 @@ public final class CheckpointWriter {
         fill: (_ rows: Range<Int>, _ buffer: UnsafeMutableBufferPointer<Float>) throws -> Void
     ) throws {
         var block = Matrix(uninitialized: [0])
-        try write(name, shape: shape, type: type ?? self.type) { rows, count in
+        try write([HDF5Names.model], name, shape: shape, type: type ?? self.type) { rows, count in
             if block.count < count { block = Matrix(uninitialized: [count]) }
             try fill(rows, UnsafeMutableBufferPointer(start: block.pointer, count: count))
             return UnsafePointer(block.pointer)
         }
     }
 
+    /// Writes a moment of the parameter of that name, in single precision. Throws as `write(_:_:type:)` does.
+    public func writeMoment(_ moment: Moment, _ name: String, _ tensor: Matrix) throws {
+        try write(HDF5Names.path(of: moment), name, tensor, type: .f32)
+    }
+
+    /// Writes what a training run keeps beside weights and moments; at most once. Throws `cannotWrite`.
+    public func writeTraining(_ training: TrainingGroup) throws(CheckpointError) {
+        let width = training.columns.count
+        precondition(width > 0 && training.history.count % width == 0, "a history of rows of \(width) numbers")
+        precondition(!training.columns.contains { $0.contains(",") }, "names of columns are separated by commas")
+        let (group, history) = (HDF5Names.training, HDF5Names.training + [HDF5Names.history])
+        try output.makeGroup(group)
+        for (name, value) in training.counters.sorted(by: { $0.key < $1.key }) {
+            try output.setAttribute(name, .integer(Int64(value)), of: group)
+        }
+        try output.setAttribute(HDF5Names.seed, .unsigned(training.seed), of: group)
+        try output.setAttribute(HDF5Names.settings, .text(training.settings), of: group)
+        try output.writeWhole(
+            history, shape: [training.history.count / width, width], type: chdf5_ieee_f64, training.history)
+        try output.setAttribute(HDF5Names.columns, .text(training.columns.joined(separator: ",")), of: history)
+    }
+
     /// Completes the file: flushes it, reads all of it back and compares, then renames. Throws `cannotWrite` if a byte
     /// differs or the disk is full; nothing remains then.
     public func finish() throws { try output.finish() }
 
+    private func write(_ group: [String], _ name: String, _ tensor: Matrix, type: ElementType) throws {
+        let width = tensor.shape.dropFirst().reduce(1, *)
+        try write(group, name, shape: tensor.shape, type: type) { rows, _ in
+            UnsafePointer(tensor.pointer + rows.lowerBound * width)
+        }
+    }
+
     private func write(
-        _ name: String, shape: [Int], type: ElementType,
+        _ group: [String], _ name: String, shape: [Int], type: ElementType,
         block: (_ rows: Range<Int>, _ count: Int) throws -> UnsafePointer<Float>
     ) throws {
+        let place = group + [name]
         do {
             guard !name.isEmpty, name != ".", !name.contains("/"), !name.utf8.contains(0) else {
                 throw problem(name, "not a name that a tensor can have")
             }
-            guard names.insert(name).inserted else { throw problem(name, "written twice") }
+            guard names.insert(place).inserted else { throw problem(name, "written twice") }
             let storedType = try HDF5Failure.translated({ .cannotWrite(path: path, reason: $0) }) {
                 try type.makeHDF5Type()
             }
-            var dataset = try output.create(["model", name], shape: shape, type: storedType, deflate: deflate)
+            var dataset = try output.create(place, shape: shape, type: storedType, deflate: deflate)
             let width = dataset.record.rowElements
             let capacity = type == .f32 ? 0 : dataset.record.blockRows * width
             let stored = UnsafeMutableRawPointer.allocate(byteCount: max(64, capacity * type.bytes), alignment: 64)
@@ -119,9 +146,8 @@ public final class CheckpointWriter {
             case .tokenizerJSON(let bytes): (HDF5Names.tokenizerJSON, bytes)
             case .sentencepiece(let bytes): (HDF5Names.sentencepiece, bytes)
             }
-        try output.writeWhole(["tokenizer"], shape: [bytes.count], type: chdf5_std_u8, bytes) { handle in
-            try HDF5Output.setAttribute(HDF5Names.tokenizerKind, kind, on: handle)
-        }
+        try output.writeWhole(["tokenizer"], shape: [bytes.count], type: chdf5_std_u8, bytes)
+        try output.setAttribute(HDF5Names.tokenizerKind, .text(kind), of: ["tokenizer"])
     }
 
     private func problem(_ name: String, _ text: String) -> CheckpointError {
@@ -130,10 +156,9 @@ public final class CheckpointWriter {
 }
 
 extension HDF5Output {
-    /// Writes a dataset of plain integers that are in memory.
+    /// Writes a dataset of plain numbers that are in memory.
     func writeWhole<Element: BitwiseCopyable>(
-        _ path: [String], shape: [Int], type: () -> hid_t, _ values: [Element],
-        then finish: (HDF5Handle) throws -> Void = { _ in }
+        _ path: [String], shape: [Int], type: () -> hid_t, _ values: [Element]
     ) throws(CheckpointError) {
         let storedType = try step { _ in try HDF5Handle(H5Tcopy(type()), closing: H5Tclose) }
         var dataset = try create(path, shape: shape, type: storedType)
@@ -148,7 +173,6 @@ extension HDF5Output {
             } catch { result = .failure(error) }
         }
         try result.get()
-        try step { _ in try finish(dataset.handle) }
         try close(dataset)
     }
 }

@@ -5,7 +5,8 @@ import Tensors
 /// Weights in an HDF5 file: this project's own checkpoints, and what people dump from a PyTorch state dictionary.
 ///
 /// The own layout has the attributes `format` (`cola-checkpoint`), `format_version`, `config` and `provenance` at the
-/// root, tensors under `/model` and the tokenizer in `/tokenizer`. Of other files the group is taken that holds a
+/// root, tensors under `/model` and the tokenizer in `/tokenizer`; one that a training run can be resumed from has
+/// `/optimizer` and `/training` besides (see `TrainingGroup`). Of other files the group is taken that holds a
 /// model's tensor names – flat with dots in the names, or nested groups; wrappers such as `module.` are removed, the
 /// `model.` of a bare model's dump is added, and CoLA-M names become the canonical ones.
 ///
@@ -18,7 +19,7 @@ public final class HDF5Checkpoint: TensorSource {
     public let provenance: String?
     public let tensors: [TensorInfo]
 
-    private let file: HDF5Group
+    let file: HDF5Group
     private let entries: [String: HDF5Directory.Entry]
     /// The tensor read last stays open, and with it the library's cache of its chunks.
     private var current: HDF5TensorReader?
@@ -95,7 +96,16 @@ public final class HDF5Checkpoint: TensorSource {
 enum HDF5Names {
     static let format = "cola-checkpoint"
     static let version: Int64 = 1
+    static let model = "model"
     static let tokenizerKind = "kind"
     static let tokenizerJSON = "tokenizer.json"
     static let sentencepiece = "sentencepiece"
+    static let optimizer = ["optimizer"]
+    static let training = ["training"]
+    static let seed = "seed"
+    static let settings = "settings"
+    static let history = "history"
+    static let columns = "columns"
+
+    static func path(of moment: Moment) -> [String] { optimizer + [moment.rawValue] }
 }

@@ -8,7 +8,7 @@ final class HDF5Output {
     private var file: HDF5Handle?
     private var groups: [[String]: HDF5Handle] = [:]
     private var written: [WrittenDataset] = []
-    private var texts: [(name: String, text: String)] = []
+    private var attributes: [WrittenAttribute] = []
 
     /// About what one chunk should take: large enough for the disk, small enough to verify a few rows quickly.
     static let chunkBytes = 1 << 20
@@ -24,6 +24,12 @@ final class HDF5Output {
 
         var rows: Int { shape.first ?? 1 }
         var rowElements: Int { shape.dropFirst().reduce(1, *) }
+    }
+
+    private struct WrittenAttribute {
+        let path: [String]
+        let name: String
+        let value: HDF5Attribute
     }
 
     init(path: String) throws(CheckpointError) {
@@ -59,34 +65,14 @@ final class HDF5Output {
         }
     }
 
-    /// Sets an attribute of the root to a text.
-    func setAttribute(_ name: String, _ text: String) throws(CheckpointError) {
-        try step { try Self.setAttribute(name, text, on: $0) }
-        texts.append((name, text))
-    }
-
-    func setAttribute(_ name: String, _ value: Int64) throws(CheckpointError) {
+    /// Sets an attribute of the root, or of a group or dataset that is in the file already.
+    func setAttribute(_ name: String, _ value: HDF5Attribute, of path: [String] = []) throws(CheckpointError) {
         try step { file in
-            let space = try HDF5Handle(H5Screate(H5S_SCALAR), closing: H5Sclose)
-            let attribute = try HDF5Handle(
-                H5Acreate2(file.id, name, chdf5_std_i64(), space.id, 0, 0), closing: H5Aclose)
-            var value = value
-            try HDF5Library.check(H5Awrite(attribute.id, chdf5_native_int64(), &value))
+            guard !path.isEmpty else { return try file.setAttribute(name, value) }
+            let object = try HDF5Handle(H5Oopen(file.id, path.joined(separator: "/"), 0), closing: H5Oclose)
+            try object.setAttribute(name, value)
         }
-    }
-
-    static func setAttribute(_ name: String, _ text: String, on object: HDF5Handle) throws {
-        // Of fixed length: such a text is under a checksum. The library keeps texts of variable length in a heap that
-        // has none, and release 1.10 crashes over a damaged one.
-        var bytes = Array(text.utf8)
-        if bytes.isEmpty { bytes = [0] }
-        let type = try HDF5Handle(H5Tcopy(chdf5_c_string()), closing: H5Tclose)
-        try HDF5Library.check(H5Tset_size(type.id, bytes.count))
-        try HDF5Library.check(H5Tset_strpad(type.id, H5T_STR_NULLPAD))
-        try HDF5Library.check(H5Tset_cset(type.id, H5T_CSET_UTF8))
-        let space = try HDF5Handle(H5Screate(H5S_SCALAR), closing: H5Sclose)
-        let attribute = try HDF5Handle(H5Acreate2(object.id, name, type.id, space.id, 0, 0), closing: H5Aclose)
-        try HDF5Library.check(H5Awrite(attribute.id, type.id, bytes))
+        attributes.append(WrittenAttribute(path: path, name: name, value: value))
     }
 
     /// The group of a path, made with all that it is in.
@@ -185,13 +171,19 @@ final class HDF5Output {
         }
         try step { _ in
             let copy = try HDF5Group.openFile(output.temporaryPath)
-            for (name, text) in texts where try copy.handle.attributeText(name) != text {
-                throw HDF5Failure(reason: "the attribute \(name) reads back differently")
-            }
+            for attribute in attributes { try verify(attribute, in: copy) }
             for dataset in written { try verify(dataset, in: copy) }
         }
         file = nil
         try output.commit()
+    }
+
+    private func verify(_ attribute: WrittenAttribute, in file: HDF5Group) throws {
+        let object = attribute.path.isEmpty ? file.handle : try file.open(attribute.path)
+        guard try object?.attribute(attribute.name) == attribute.value else {
+            let place = "/" + attribute.path.joined(separator: "/")
+            throw HDF5Failure(reason: "the attribute \(attribute.name) of \(place) reads back differently")
+        }
     }
 
     private func verify(_ record: WrittenDataset, in file: HDF5Group) throws {

@@ -1,0 +1,99 @@
+import Checkpoints
+import Glibc
+
+/// The numbers of every step of a run, in `metrics.csv` for tables and `metrics.jsonl` for programs.
+///
+/// Every record is one line of each, written at once: who reads along, or kills the process, finds whole lines. Numbers
+/// are printed so that they read back the same. Where there was no evaluation, and for numbers that JSON does not know,
+/// the field is empty or null.
+public final class MetricsLog {
+    static let fileNames = ["metrics.csv", "metrics.jsonl"]
+
+    private let table: LineFile
+    private let lines: LineFile
+
+    /// Starts the log of a run – or goes on with it: its lines so far become those of `history`, the state's that is
+    /// resumed from. Lines of later steps and a torn last line are gone then, and the log is the uninterrupted run's.
+    ///
+    /// Throws `CheckpointError.cannotWrite`; the files are then as they were.
+    public init(in folder: RunFolder, history: [StepRecord] = []) throws(CheckpointError) {
+        let paths = Self.fileNames.map { "\(folder.path)/\($0)" }
+        let files = [try AtomicFile(paths[0]), try AtomicFile(paths[1])]
+        try files[0].write(StepRecord.columns.joined(separator: ",") + "\n")
+        for record in history {
+            try files[0].write(record.tableLine)
+            try files[1].write(record.jsonLine)
+        }
+        try AtomicFile.commit(files)
+        table = try LineFile(paths[0])
+        lines = try LineFile(paths[1])
+    }
+
+    /// Appends one line to each file. Throws `CheckpointError.cannotWrite`, for example on a full disk; both files then
+    /// end as they did before.
+    public func append(_ record: StepRecord) throws(CheckpointError) {
+        let length = table.length
+        try table.append(record.tableLine)
+        do {
+            try lines.append(record.jsonLine)
+        } catch {
+            table.cut(to: length)
+            throw error
+        }
+    }
+}
+
+extension StepRecord {
+    var tableLine: String {
+        let evaluation = evaluationLoss.map { "\($0)" } ?? ""
+        return "\(step),\(tokens),\(loss),\(evaluation),\(gradientNorm),\(learningRate),\(tokensPerSecond)\n"
+    }
+
+    var jsonLine: String {
+        let values: [JSONValue] = [
+            .integer(step), .integer(tokens), .number(loss), evaluationLoss.map { .number($0) } ?? .null,
+            .number(gradientNorm), .number(learningRate), .number(tokensPerSecond),
+        ]
+        return JSONValue.object(JSONObject(zip(Self.columns, values).map { ($0, $1) })).text() + "\n"
+    }
+}
+
+/// A text file that grows by whole lines.
+private final class LineFile {
+    private let path: String
+    private let descriptor: Int32
+    /// Bytes of the lines so far.
+    private(set) var length: Int
+
+    /// Opens a file that is there, and ends with a line's end.
+    init(_ path: String) throws(CheckpointError) {
+        self.path = path
+        descriptor = open(path, O_WRONLY | O_APPEND | O_CLOEXEC)
+        guard descriptor >= 0 else { throw .cannotWrite(path: path, reason: systemReason()) }
+        length = Int(lseek(descriptor, 0, SEEK_END))
+    }
+
+    deinit { close(descriptor) }
+
+    func append(_ line: String) throws(CheckpointError) {
+        var bytes = Array(line.utf8)[...]
+        // One call takes all of it, unless the disk is full or the file too large.
+        while !bytes.isEmpty {
+            let count = bytes.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
+            if count < 0 && errno == EINTR { continue }
+            guard count > 0 else {
+                let reason = systemReason()
+                cut(to: length)
+                throw .cannotWrite(path: path, reason: reason)
+            }
+            bytes = bytes.dropFirst(count)
+        }
+        length += line.utf8.count
+    }
+
+    /// Takes back what stands behind the first so many bytes.
+    func cut(to length: Int) {
+        ftruncate(descriptor, off_t(length))
+        self.length = length
+    }
+}
