@@ -76,6 +76,31 @@ public struct DecoderWeights: Sendable {
         }
     }
 
+    /// Zeros of the same names, shapes and tying as another model's weights; vectors are in single precision in either
+    /// case.
+    public init(like other: DecoderWeights, precision: Precision) {
+        let arena = Arena()
+        func twin(_ weight: Weight) -> Weight {
+            // An arena's memory starts as zeros.
+            Weight(shape: weight.shape, precision: weight.shape.count > 1 ? precision : .f32, in: arena)
+        }
+        let embedding = twin(other.embedding)
+        self.embedding = embedding
+        norm = twin(other.norm)
+        head = other.head.map { $0 === other.embedding ? embedding : twin($0) }
+        layers = other.layers.map { layer in
+            DecoderLayer(inputNorm: twin(layer.inputNorm), postAttentionNorm: twin(layer.postAttentionNorm)) { module in
+                let bias = layer[module].bias.map(twin)
+                switch layer[module] {
+                case .dense(let dense): return .dense(.init(weight: twin(dense.weight), bias: bias))
+                case .lowRank(let lowRank):
+                    return .lowRank(
+                        .init(a: twin(lowRank.a), b: twin(lowRank.b), bias: bias, isActivated: lowRank.isActivated))
+                }
+            }
+        }
+    }
+
     /// Every parameter with its checkpoint name, in a fixed order: the one list that loading, saving and counting use.
     public func visitParameters<E: Error>(_ visit: (String, Weight) throws(E) -> Void) throws(E) {
         try visit("model.embed_tokens.weight", embedding)
