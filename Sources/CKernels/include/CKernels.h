@@ -8,6 +8,7 @@
 #include "ck_convert.h"
 #include "ck_dequantize.h"
 #include "ck_moments.h"
+#include "ck_optimizer.h"
 #include "ck_parallel.h"
 #include "ck_transformer.h"
 

@@ -1,0 +1,44 @@
+import CKernels
+import Tensors
+import Transformer
+
+extension AdamW {
+    /// √Σg² over all gradients, which are in single precision; not finite exactly where a gradient is not.
+    ///
+    /// Added in double precision in an order that depends on the layout alone, not on the number of threads.
+    public static func gradientNorm(_ gradients: DecoderWeights) -> Double {
+        let layout = ParameterBlocks(gradients)
+        let pointers = layout.pointers(gradients)
+        var sums = [Double](repeating: 0, count: layout.blocks.count)
+        sums.withUnsafeMutableBufferPointer { sums in
+            guard let sums = sums.baseAddress else { return }
+            ThreadPool.forEach(layout.blocks.count) { index in
+                let block = layout.blocks[index]
+                let start = pointers[block.parameter] + block.elements.lowerBound
+                sums[index] = ck_sum_of_squares(start, block.elements.count)
+            }
+        }
+        return sums.reduce(0, +).squareRoot()
+    }
+
+    /// What gradients of this norm are multiplied by, so that their norm is at most about `limit`, as PyTorch's
+    /// `clip_grad_norm_` does it: min(1, limit / (norm + 10⁻⁶)). NaN for a norm that is.
+    ///
+    /// Where the gradients have a scale already, `norm` is that of the scaled ones, and the scale of the step is the
+    /// product of both.
+    public static func clippingScale(norm: Double, limit: Double) -> Double {
+        let scale = limit / (norm + 1e-6)
+        return scale > 1 ? 1 : scale
+    }
+
+    /// The first parameter that has a gradient which is infinite or not a number; nil if all are finite.
+    public static func firstNotFinite(_ gradients: DecoderWeights) -> String? {
+        let layout = ParameterBlocks(gradients)
+        let pointers = layout.pointers(gradients)
+        let block = layout.blocks.first { block in
+            let start = pointers[block.parameter] + block.elements.lowerBound
+            return ck_first_not_finite(start, block.elements.count) < block.elements.count
+        }
+        return block.map { layout.names[$0.parameter] }
+    }
+}

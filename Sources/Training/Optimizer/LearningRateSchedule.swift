@@ -1,0 +1,73 @@
+import Glibc
+
+/// The learning rate of every step: a linear rise to a peak, then a fall.
+///
+/// Steps count from 1. Of W warm-up steps, step s has the rate peak · s / W: the first one is not wasted on a rate of 0,
+/// step W has the peak. The fall ends with step T, the last, at floor · peak.
+public struct LearningRateSchedule: Codable, Equatable, Sendable {
+    /// How the rate goes from the peak to the floor.
+    public enum Shape: String, Codable, CaseIterable, Sendable {
+        /// Half a cosine.
+        case cosine
+        /// A straight line.
+        case linear
+        /// Not at all: the rate stays at the peak.
+        case constant
+    }
+
+    public let peak: Double
+    /// W, 0 for none.
+    public let warmupSteps: Int
+    /// T, warm-up included.
+    public let totalSteps: Int
+    public let shape: Shape
+    /// The last rate as a part of the peak; a constant schedule does not use it.
+    public let floor: Double
+
+    /// Throws `TrainingError.setting`.
+    public init(
+        peak: Double, warmupSteps: Int = 0, totalSteps: Int, shape: Shape = .cosine, floor: Double = 0.1
+    ) throws(TrainingError) {
+        guard peak > 0, peak < .infinity else {
+            throw .setting(name: "learning rate", found: "\(peak)", expected: "a number above 0")
+        }
+        guard totalSteps >= 1 else {
+            throw .setting(name: "steps", found: "\(totalSteps)", expected: "at least 1")
+        }
+        guard warmupSteps >= 0, warmupSteps <= totalSteps else {
+            throw .setting(
+                name: "warm-up steps", found: "\(warmupSteps)", expected: "from 0 to the run's \(totalSteps) steps")
+        }
+        guard floor >= 0, floor <= 1 else {
+            throw .setting(name: "learning-rate floor", found: "\(floor)", expected: "a number from 0 to 1")
+        }
+        self.peak = peak
+        self.warmupSteps = warmupSteps
+        self.totalSteps = totalSteps
+        self.shape = shape
+        self.floor = floor
+    }
+
+    /// Reads a schedule and checks it like the other initialiser.
+    public init(from decoder: any Swift.Decoder) throws {
+        let values = try decoder.container(keyedBy: CodingKeys.self)
+        try self.init(
+            peak: values.decode(Double.self, forKey: .peak),
+            warmupSteps: values.decode(Int.self, forKey: .warmupSteps),
+            totalSteps: values.decode(Int.self, forKey: .totalSteps),
+            shape: values.decode(Shape.self, forKey: .shape), floor: values.decode(Double.self, forKey: .floor))
+    }
+
+    /// The rate of a step, from 1; after the last step it stays what it was.
+    public func rate(step: Int) -> Double {
+        precondition(step >= 1, "step \(step): steps count from 1")
+        if step <= warmupSteps { return peak * (Double(step) / Double(warmupSteps)) }
+        // Just above 0 in the step after the peak, 1 in the last.
+        let progress = step >= totalSteps ? 1 : Double(step - warmupSteps) / Double(totalSteps - warmupSteps)
+        switch shape {
+        case .cosine: return peak * (floor + (1 - floor) * (1 + cos(.pi * progress)) / 2)
+        case .linear: return peak * (floor + (1 - floor) * (1 - progress))
+        case .constant: return peak
+        }
+    }
+}

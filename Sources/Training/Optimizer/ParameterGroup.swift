@@ -1,0 +1,38 @@
+import Transformer
+
+/// Parameters that are updated differently from the others, chosen by name.
+public struct ParameterGroup: Codable, Equatable, Sendable {
+    /// A checkpoint name in which each `*` stands for any characters or none.
+    public var pattern: String
+    /// What the learning rate is multiplied by, decay's included; 0 leaves the parameters as they are.
+    public var learningRateFactor: Double
+    /// Weight decay in place of the optimiser's own.
+    public var weightDecay: Double?
+
+    public init(pattern: String, learningRateFactor: Double = 1, weightDecay: Double? = nil) {
+        self.pattern = pattern
+        self.learningRateFactor = learningRateFactor
+        self.weightDecay = weightDecay
+    }
+
+    /// The usual exception from weight decay: norms and, where the model has any, biases.
+    public static func withoutDecayOfVectors(in weights: DecoderWeights) -> [ParameterGroup] {
+        let names = ParameterBlocks(weights).names
+        return ["*norm.weight", "*.bias"].map { ParameterGroup(pattern: $0, weightDecay: 0) }
+            .filter { group in names.contains(where: group.contains) }
+    }
+
+    /// Whether the pattern matches the whole of a parameter's name.
+    public func contains(_ name: String) -> Bool {
+        let pieces = pattern.split(separator: "*", omittingEmptySubsequences: false)
+        guard let first = pieces.first, let last = pieces.last, pieces.count > 1 else { return pattern == name }
+        guard name.hasPrefix(first), name.dropFirst(first.count).hasSuffix(last) else { return false }
+        var rest = name.dropFirst(first.count).dropLast(last.count)
+        // The earliest place of each piece leaves the most for those that follow.
+        for piece in pieces.dropFirst().dropLast() where !piece.isEmpty {
+            guard let place = rest.firstRange(of: piece) else { return false }
+            rest = rest[place.upperBound...]
+        }
+        return true
+    }
+}
