@@ -3,6 +3,7 @@ import Checkpoints
 import Glibc
 import LinearAlgebra
 import Tokenizers
+import Training
 import Transformer
 
 /// What a tool's exit code says; README.md lists them for users.
@@ -18,7 +19,8 @@ public enum ToolExit {
         switch error {
         case CheckpointError.missing: missingInput
         case CheckpointError.cannotWrite: cannotWrite
-        case is CheckpointError, is TransformerError, is TokenizerError, is InputError: badInput
+        case TrainingError.setting: usage
+        case is CheckpointError, is TransformerError, is TokenizerError, is TrainingError, is InputError: badInput
         case is LinearAlgebraError: badInput
         default: bug
         }

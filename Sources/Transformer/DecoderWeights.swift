@@ -101,6 +101,27 @@ public struct DecoderWeights: Sendable {
         }
     }
 
+    /// Sets every element to that of weights of the same layout, rounded where these are in bfloat16.
+    public func assign(_ other: DecoderWeights) {
+        var sources: [Weight] = []
+        other.visitParameters { sources.append($1) }
+        var index = 0
+        visitParameters { name, weight in
+            let source = sources[index]
+            index += 1
+            precondition(source.shape == weight.shape, "\(name): \(source.shape) assigned to \(weight.shape)")
+            switch (source.storage, weight.storage) {
+            case (.single(let source), .single(let matrix)):
+                matrix.pointer.update(from: source.pointer, count: matrix.count)
+            case (.single(let source), .bfloat16(let tensor)):
+                tensor.pointer.withMemoryRebound(to: UInt16.self, capacity: tensor.count) {
+                    ck_f32_to_bf16(source.pointer, $0, tensor.count)
+                }
+            default: preconditionFailure("\(name): only weights in single precision can be assigned")
+            }
+        }
+    }
+
     /// Every parameter with its checkpoint name, in a fixed order: the one list that loading, saving and counting use.
     public func visitParameters<E: Error>(_ visit: (String, Weight) throws(E) -> Void) throws(E) {
         try visit("model.embed_tokens.weight", embedding)

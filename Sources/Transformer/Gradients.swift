@@ -16,24 +16,14 @@ extension Decoder {
         of batch: TokenBatch, targets: [UInt32?], scale: Double, in workspace: TrainingWorkspace,
         into gradients: DecoderWeights, accumulating: Bool = false
     ) -> Double {
-        precondition(
-            batch.count <= workspace.maximumTokens && batch.longest <= workspace.longestSequence,
-            "a batch of \(batch.count) tokens, longest \(batch.longest), in a workspace for "
-                + "\(workspace.maximumTokens), longest \(workspace.longestSequence)")
         let (all, scratch) = (0..<batch.count, workspace.backward)
-        let pass = LayerPass(configuration, batch, workspace.pass, activated: scratch.activated)
-        embed(batch, into: workspace.layers.first?[.input] ?? workspace.hidden)
-        for (index, layer) in weights.layers.enumerated() {
-            let activations = workspace.layers[index]
-            pass.projectQueries(layer, activations)
-            pass.attend(activations, keepingStatistics: true)
-            let isLast = index == weights.layers.count - 1
-            pass.feedForward(
-                layer, activations, into: isLast ? workspace.hidden : workspace.layers[index + 1][.input])
-        }
+        let pass = forward(batch, in: workspace)
+        let clock = ContinuousClock()
+        let start = clock.now
         let loss = workspace.head.lossAndGradients(
             of: workspace.hidden.view.rows(all), targets: targets, scale: Float(scale), gradient: gradients,
             accumulating: accumulating, scratch: workspace.headGradient, into: scratch.hidden.view.rows(all))
+        workspace.headSeconds = (clock.now - start) / .seconds(1)
         for (index, layer) in weights.layers.enumerated().reversed() {
             pass.recompute(layer, workspace.layers[index], workspace.mode)
             pass.backward(
@@ -44,6 +34,32 @@ extension Decoder {
         differentiateEmbedding(
             batch, scratch.hidden.view.rows(all), gradients.embedding, accumulating: accumulating || isTied)
         return loss
+    }
+
+    /// −log p(target) in nats of each token that has a target, nil for the others, without gradients.
+    public func losses(of batch: TokenBatch, targets: [UInt32?], in workspace: TrainingWorkspace) -> [Double?] {
+        forward(batch, in: workspace)
+        return workspace.head.losses(of: workspace.hidden.view.rows(0..<batch.count), targets: targets)
+    }
+
+    /// Leaves the residual stream in `workspace.hidden` and what backward needs in `workspace.layers`.
+    @discardableResult
+    private func forward(_ batch: TokenBatch, in workspace: TrainingWorkspace) -> LayerPass {
+        precondition(
+            batch.count <= workspace.maximumTokens && batch.longest <= workspace.longestSequence,
+            "a batch of \(batch.count) tokens, longest \(batch.longest), in a workspace for "
+                + "\(workspace.maximumTokens), longest \(workspace.longestSequence)")
+        let pass = LayerPass(configuration, batch, workspace.pass, activated: workspace.backward.activated)
+        embed(batch, into: workspace.layers.first?[.input] ?? workspace.hidden)
+        for (index, layer) in weights.layers.enumerated() {
+            let activations = workspace.layers[index]
+            pass.projectQueries(layer, activations)
+            pass.attend(activations, keepingStatistics: true)
+            let isLast = index == weights.layers.count - 1
+            pass.feedForward(
+                layer, activations, into: isLast ? workspace.hidden : workspace.layers[index + 1][.input])
+        }
+        return pass
     }
 
     /// hidden `[N, C]` ← each token's row of the embedding.

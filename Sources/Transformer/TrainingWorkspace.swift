@@ -16,6 +16,8 @@ public final class TrainingWorkspace {
     let backward: BackwardScratch
     let head: VocabularyHead
     let headGradient: HeadGradientScratch
+    /// How long head and loss took in the last pass, forward and backward.
+    public internal(set) var headSeconds = 0.0
 
     /// - Parameter mode: `colaM` keeps bottlenecks; the dense layers of a model keep none and are computed again.
     public init(_ decoder: Decoder, mode: MemoryMode, maximumTokens: Int, longestSequence: Int) {

@@ -53,22 +53,9 @@ struct Benchmark {
         return seconds.sorted()[repeats / 2]
     }
 
-    private func random(_ rows: Int, _ columns: Int, seed: UInt64) -> Matrix {
-        var generator = SeededGenerator(seed: seed)
-        let matrix = Matrix(uninitialized: [rows, columns])
-        for i in 0..<matrix.count { matrix.pointer[i] = Float(generator.uniform() - 0.5) }
-        return matrix
-    }
-
-    private func check(_ what: String, _ found: Double, _ expected: Double, tolerance: Double) throws {
-        guard abs(found - expected) <= tolerance else {
-            throw WrongResult(description: "\(what): found \(found), expected \(expected) within \(tolerance)")
-        }
-    }
-
     private func product(inputs: Int, outputs: Int, _ precision: Precision) throws -> (rate: Double, json: JSONValue) {
-        let x = random(rows, inputs, seed: 1)
-        let w = random(outputs, inputs, seed: 2)
+        let x = Machine.random(rows, inputs, seed: 1)
+        let w = Machine.random(outputs, inputs, seed: 2)
         let y = Matrix(uninitialized: [rows, outputs])
         let work: () -> Void
         switch precision {
@@ -84,7 +71,7 @@ struct Benchmark {
         let (row, column) = (rows - 1, outputs / 2)
         let expected = (0..<inputs).reduce(0.0) { $0 + Double(x[row, $1]) * Double(w[column, $1]) }
         let scale = Double(inputs).squareRoot() / 12
-        try check(
+        try WrongResult.check(
             "\(precision.rawValue) product", Double(y[row, column]), expected,
             tolerance: scale * (precision == .f32 ? 1e-4 : 0.05))
         let rate = 2 * Double(rows * inputs * outputs) / seconds
@@ -96,26 +83,14 @@ struct Benchmark {
         return (rate, json)
     }
 
-    /// A product of 2048 × 2048 × 2048, about the fastest there is, and its FLOPs.
-    private func largeProduct(_ precision: Precision) -> (work: () -> Void, flops: Double) {
-        let n = 2048
-        let (a, b, c) = (random(n, n, seed: 1), random(n, n, seed: 2), Matrix(uninitialized: [n, n]))
-        let flops = 2 * Double(n * n * n)
-        guard precision == .bf16 else { return ({ multiply(a.view, b.view, transposeB: true, into: c.view) }, flops) }
-        let (x, y) = (Tensor<BFloat16>(uninitialized: [n, n]), Tensor<BFloat16>(uninitialized: [n, n]))
-        round(a.view, into: x.view)
-        round(b.view, into: y.view)
-        return ({ multiply(x.view, y.view, transposeB: true, into: c.view) }, flops)
-    }
-
     private func moments(features: Int) throws -> JSONValue {
-        let x = random(rows, features, seed: 3)
+        let x = Machine.random(rows, features, seed: 3)
         let scratch = Moments.Scratch()
         let sum = Moments(features: features)
         sum.add(x.view, scratch: scratch)
         let (i, j) = (features / 3, features - 1)
         let expected = (0..<rows).reduce(0.0) { $0 + Double(x[$1, i]) * Double(x[$1, j]) }
-        try check("second moment", sum.gram()[i, j], expected, tolerance: 1e-10 * Double(rows))
+        try WrongResult.check("second moment", sum.gram()[i, j], expected, tolerance: 1e-10 * Double(rows))
         let seconds = median { sum.add(x.view, scratch: scratch) }
         // The symmetric half: features² multiply-adds' worth of two FLOPs, halved.
         let rate = Double(rows * features * features) / seconds
@@ -127,13 +102,13 @@ struct Benchmark {
     }
 
     private func eigenvalues(_ n: Int) throws -> JSONValue {
-        let x = random(n + 7, n, seed: 4)
+        let x = Machine.random(n + 7, n, seed: 4)
         let sum = Moments(features: n)
         sum.add(x.view, scratch: .init())
         let gram = sum.gram()
         let trace = (0..<n).reduce(0.0) { $0 + gram[$1, $1] }
         let values = try Factorization.eigenvalues(ofSymmetric: sum.gram())
-        try check("sum of eigenvalues", values.reduce(0, +), trace, tolerance: 1e-10 * trace)
+        try WrongResult.check("sum of eigenvalues", values.reduce(0, +), trace, tolerance: 1e-10 * trace)
         let seconds = try median { _ = try Factorization.eigenvalues(ofSymmetric: sum.gram()) }
         console.note("eigenvalues of \(n)×\(n), one thread: \(fixed(seconds * 1e3, 1)) ms")
         return ["n": .integer(n), "milliseconds": .number(seconds * 1e3), "threads": 1]
@@ -154,7 +129,7 @@ struct Benchmark {
         let ids = (0..<rows).map { UInt32($0 * 7919 % configuration.vocabularySize) }
         let tokens = TokenBatch(ids: ids, lengths: Array(repeating: sequenceLength, count: batch))
         // A shared machine's speed drifts: product and forward pass take turns, and the share is that of neighbours.
-        let (work, productFlops) = largeProduct(precision)
+        let (work, productFlops) = Machine.largeProduct(precision)
         let flops = Double(batch) * decoder.flops(sequenceLength: sequenceLength)
         decoder.forward(tokens, in: workspace)
         work()
@@ -173,7 +148,7 @@ struct Benchmark {
         let alone = (0..<configuration.hiddenSize).map { hidden[rows - sequenceLength, $0] }
         decoder.forward(TokenBatch(ids: [ids[rows - sequenceLength]], lengths: [1]), in: workspace)
         for (column, value) in alone.enumerated() {
-            try check(
+            try WrongResult.check(
                 "a first token alone and in a batch", Double(workspace.hiddenStates(rows: 1)[0, column]), Double(value),
                 tolerance: 1e-3 * (1 + abs(Double(value))))
         }
@@ -185,9 +160,4 @@ struct Benchmark {
             "gflops": .number(flops / seconds / 1e9), "share_of_gemm_peak": .number(share),
         ]
     }
-}
-
-/// A kernel that computes something else than it should.
-private struct WrongResult: Error, CustomStringConvertible {
-    let description: String
 }

@@ -6,7 +6,8 @@ struct ColaTrain: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "cola-train",
         abstract: "Train dense and CoLA language models, from nothing or on from a checkpoint.",
-        version: Provenance.version)
+        version: Provenance.version,
+        subcommands: [BenchCommand.self, GradientsCommand.self])
 
     static func main() { runAsTool() }
 }

@@ -1,0 +1,116 @@
+import ArgumentParser
+import Checkpoints
+import CommandSupport
+import Tensors
+import Training
+import Transformer
+
+struct GradientsCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "gradients",
+        abstract: "Loss and the gradient of every parameter, to check against another implementation.",
+        discussion: """
+            The loss is the mean next-token cross-entropy in nats over all sequences: a 2-D token file is one sequence per \
+            row, a 1-D file or a text is one sequence. Writes HDF5: /loss, and /grad/<parameter name> in float32.
+
+            Example:
+              cola-train gradients model.h5 --tokens tokens.npy --out grads.h5 --memory cola-m --precision f32
+            """)
+
+    @OptionGroup var checkpoint: CheckpointOptions
+    @OptionGroup var input: TokenOptions
+    @OptionGroup var pass: PassOptions
+
+    @Option(help: ArgumentHelp("The HDF5 file to write.", valueName: "file"))
+    var out: String
+
+    @OptionGroup var consoleOptions: ConsoleOptions
+
+    func run() throws {
+        let console = consoleOptions.console
+        prepareNumerics(console)
+        let source = try checkpoint.open()
+        let configuration = try DecoderConfiguration(of: source)
+        let sequences = try input.load(for: source, configuration).flatMap { stream in
+            stream.sequences(length: stream.rowLength ?? stream.ids.count)
+        }
+        let targetCount = sequences.reduce(0) { $0 + $1.count - 1 }
+        guard targetCount > 0 else {
+            throw InputError("\(input.paths[0]): sequences of one token, expected at least two")
+        }
+        let masters = try DecoderWeights(from: source, configuration)
+        try pass.memory.validate(for: masters)
+        let precision = pass.precision.precision
+        let decoder = Decoder(configuration, masters.workingCopy(precision), precision: precision)
+        let gradients = DecoderWeights(like: masters, precision: .f32)
+        let batches = Self.batches(sequences)
+        let workspace = TrainingWorkspace(
+            decoder, mode: pass.memory, maximumTokens: batches.map { $0.reduce(0) { $0 + $1.count } }.max() ?? 1,
+            longestSequence: sequences.map(\.count).max() ?? 1)
+        let progress = console.progress("gradients", unit: "batches", total: batches.count)
+        var sum = 0.0
+        for (index, batch) in batches.enumerated() {
+            let targets = batch.flatMap { sequence in sequence.dropFirst().map { UInt32?.some($0) } + [nil] }
+            sum += decoder.lossAndGradients(
+                of: TokenBatch(batch), targets: targets, scale: 1 / Double(targetCount), in: workspace,
+                into: gradients, accumulating: index > 0)
+            progress.update(index + 1)
+        }
+        progress.finish()
+        let loss = sum / Double(targetCount)
+        guard loss.isFinite else {
+            throw InputError("\(source.path): the loss on \(input.paths[0]) is \(loss), expected a number")
+        }
+        try write(loss, gradients, precision)
+        try report(loss, gradients, precision, targetCount)
+    }
+
+    /// Sequences that go through the model together: up to 4,096 tokens, the longest alone if need be.
+    private static func batches(_ sequences: [ArraySlice<UInt32>]) -> [[ArraySlice<UInt32>]] {
+        var batches: [[ArraySlice<UInt32>]] = []
+        var tokens = Int.max
+        for sequence in sequences {
+            if tokens == .max || tokens + sequence.count > 4096 {
+                batches.append([])
+                tokens = 0
+            }
+            batches[batches.count - 1].append(sequence)
+            tokens += sequence.count
+        }
+        return batches
+    }
+
+    private var record: JSONObject {
+        get throws {
+            var record = Provenance.tool()
+            record["inputs"] = .array(try ([checkpoint.checkpoint] + input.paths).map { try Provenance.input($0) })
+            return record
+        }
+    }
+
+    private func write(_ loss: Double, _ gradients: DecoderWeights, _ precision: Precision) throws {
+        var record = try record
+        record["memory"] = .string(pass.memory.rawValue)
+        record["precision"] = .string(precision.rawValue)
+        let writer = try GradientWriter(path: out, loss: loss, provenance: JSONValue.object(record).text())
+        try gradients.visitParameters { name, weight in
+            guard case .single(let matrix) = weight.storage else { return }
+            try writer.write(name, matrix)
+        }
+        try writer.finish()
+    }
+
+    private func report(_ loss: Double, _ gradients: DecoderWeights, _ precision: Precision, _ targets: Int) throws {
+        let norm = AdamW.gradientNorm(gradients)
+        guard consoleOptions.json else {
+            return try Console.output(
+                "\(out)  loss \(fixed(loss, 6))  gradient norm \(fixed(norm, 6))  \(grouped(targets)) targets  "
+                    + "\(precision.rawValue), \(pass.memory.rawValue)")
+        }
+        let result: JSONValue = [
+            "out": .string(out), "loss": .number(loss), "gradient_norm": .number(norm), "targets": .integer(targets),
+            "memory": .string(pass.memory.rawValue), "precision": .string(precision.rawValue),
+        ]
+        try Console.output(result.text(indent: 2))
+    }
+}
