@@ -30,7 +30,7 @@ final class CorpusFolder {
 
     /// A file of zeros that takes no space.
     func emptyFile(_ name: String, bytes: Int) throws -> String {
-        FileManager.default.createFile(atPath: path(name), contents: nil)
+        try Data().write(to: URL(fileURLWithPath: path(name)))
         let file = try FileHandle(forWritingTo: URL(fileURLWithPath: path(name)))
         try file.truncate(atOffset: UInt64(bytes))
         try file.close()

@@ -21,10 +21,10 @@ struct Permutation: Sendable {
         self.count = count
         let width = Int.bitWidth - (count - 1).leadingZeroBitCount
         halfWidth = UInt64(max(1, (width + 1) / 2))
-        var seeds = SeededGenerator(seed: seed)
+        // Only one of the two is mixed: they must not be interchangeable, and streams that follow each other must not have
+        // keys that do.
         var streams = SeededGenerator(seed: stream)
-        // Mixed separately: streams that follow each other must not have keys that do.
-        var generator = SeededGenerator(seed: seeds.next() ^ streams.next())
+        var generator = SeededGenerator(seed: seed ^ streams.next())
         keys = (0..<Self.rounds).map { _ in generator.next() }
     }
 
