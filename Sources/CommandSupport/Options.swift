@@ -61,9 +61,7 @@ public struct TokenOptions: ParsableArguments {
 
     /// The files that are read.
     public var paths: [String] {
-        guard let tokens else { return text }
-        guard let colon = tokens.lastIndex(of: ":"), access(tokens, F_OK) != 0 else { return [tokens] }
-        return [String(tokens[..<colon])]
+        tokens.map { [TokenFile.path(of: $0)] } ?? text
     }
 
     /// Reads the input: one stream for each text, or the one token file. Every id is checked against the vocabulary.

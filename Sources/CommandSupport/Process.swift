@@ -20,3 +20,12 @@ public func prepareNumerics(_ console: Console) {
     console.note(
         "kernels: \(Provenance.kernels().members.map { "\($0.key) \($0.value.plainText)" }.joined(separator: ", "))")
 }
+
+/// Signals that ask a long run to end, while it can still save what it has.
+public enum Interrupts {
+    /// From now on the first such signal is only noted; the second ends the process.
+    public static func deferUntilAsked() { csignals_defer_interrupts() }
+
+    /// Whether one has come.
+    public static var isRequested: Bool { csignals_interrupt_requested() != 0 }
+}

@@ -90,6 +90,11 @@ public enum TokenFile {
         }
     }
 
+    /// The file that a specification means, without the name of a dataset in it.
+    public static func path(of specification: String) -> String {
+        do { return try resolve(specification).path } catch { return specification }
+    }
+
     /// The path and the format that a specification means.
     static func resolve(_ specification: String) throws(CheckpointError) -> (path: String, format: Format) {
         let text = specification.utf8

@@ -39,24 +39,3 @@ struct PassOptions: ParsableArguments {
     @Option(help: "What matrix products compute with: f32, bf16 with sums in f32, or auto, the faster one here.")
     var precision = PrecisionChoice.auto
 }
-
-extension MemoryMode {
-    /// Throws for a model that has no bottlenecks to keep.
-    func validate(for weights: DecoderWeights) throws(TrainingError) {
-        let isLowRank = weights.layers.contains { layer in LinearModule.allCases.contains { layer[$0].rank != nil } }
-        guard self == .colaM, !isLowRank else { return }
-        throw .setting(
-            name: "memory", found: "cola-m for a dense model",
-            expected: "plain or checkpoint; cola-m keeps the bottlenecks of a CoLA model")
-    }
-}
-
-extension DecoderWeights {
-    /// A copy to compute with: the weights themselves in f32, rounded ones in bf16.
-    func workingCopy(_ precision: Precision) -> DecoderWeights {
-        guard precision == .bf16 else { return self }
-        let copy = DecoderWeights(like: self, precision: .bf16)
-        copy.assign(self)
-        return copy
-    }
-}

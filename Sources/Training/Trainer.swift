@@ -1,0 +1,207 @@
+import Checkpoints
+import Tensors
+import Transformer
+
+/// A training run: one step after the other of forward, backward, clipping and AdamW over shuffled sequences.
+///
+/// Everything follows from weights, moments, state, settings and data: a trainer made from a run file goes on exactly as
+/// the one that wrote it would have.
+public final class Trainer {
+    public let configuration: DecoderConfiguration
+    public let settings: TrainingSettings
+    public let data: TrainingData
+    /// The weights in single precision, which the optimiser moves.
+    public let masters: DecoderWeights
+    public private(set) var state: TrainingState
+
+    private let optimizer: AdamW
+    private let gradients: DecoderWeights
+    /// Computes with the masters, or with their copy in bfloat16.
+    private let decoder: Decoder
+    private let workspace: TrainingWorkspace
+    private var skippedInARow: Int
+
+    /// A new run of a model with these first weights. `record` is kept with the settings, for whoever resumes.
+    ///
+    /// Throws `TrainingError.setting` for settings that do not go together with each other or the model.
+    public convenience init(
+        _ configuration: DecoderConfiguration, masters: DecoderWeights, data: TrainingData, settings: TrainingSettings,
+        record: JSONObject = [:]
+    ) throws(TrainingError) {
+        var stored = settings.json
+        for member in record.members { stored[member.key] = member.value }
+        try self.init(
+            configuration, masters: masters, data: data, settings: settings,
+            optimizer: AdamW(settings.optimizer, for: masters),
+            state: TrainingState(seed: settings.seed, settings: stored))
+    }
+
+    /// Goes on with a run from what its checkpoint held.
+    ///
+    /// Throws `CheckpointError` for moments that are missing or damaged, and as the other initialiser does.
+    public convenience init(
+        resuming source: HDF5Checkpoint, _ configuration: DecoderConfiguration, data: TrainingData,
+        settings: TrainingSettings, state: TrainingState
+    ) throws {
+        let masters = try DecoderWeights(from: source, configuration)
+        let first = DecoderWeights(like: masters, precision: .f32)
+        let second = DecoderWeights(like: masters, precision: .f32)
+        try RunFile.readMoments(from: source, into: first, second: second)
+        try self.init(
+            configuration, masters: masters, data: data, settings: settings,
+            optimizer: AdamW(
+                settings.optimizer, firstMoments: first, secondMoments: second, step: state.optimizerSteps),
+            state: state)
+    }
+
+    private init(
+        _ configuration: DecoderConfiguration, masters: DecoderWeights, data: TrainingData, settings: TrainingSettings,
+        optimizer: AdamW, state: TrainingState
+    ) throws(TrainingError) {
+        try settings.validate()
+        try settings.memory.validate(for: masters)
+        self.configuration = configuration
+        self.masters = masters
+        self.data = data
+        self.settings = settings
+        self.optimizer = optimizer
+        self.state = state
+        skippedInARow = state.history.reversed().prefix { !$0.isFinite }.count
+        gradients = DecoderWeights(like: masters, precision: .f32)
+        decoder = Decoder(configuration, masters.workingCopy(settings.precision), precision: settings.precision)
+        workspace = TrainingWorkspace(
+            decoder, mode: settings.memory, maximumTokens: settings.batch * settings.sequenceLength,
+            longestSequence: settings.sequenceLength)
+    }
+
+    /// Whether all steps are done.
+    public var isFinished: Bool { state.step >= settings.schedule.totalSteps }
+
+    // MARK: - Steps
+
+    /// One step of the optimiser. `seconds` tells the time, for the rate in the record.
+    ///
+    /// If loss or gradients are not finite, weights and moments stay as they are, the data is passed over and the step
+    /// counts as skipped; see `divergence`. Throws as reading data does.
+    public func step(seconds: () -> Double) throws(TrainingError) -> StepRecord {
+        precondition(!isFinished, "a run of \(settings.schedule.totalSteps) steps is at its end")
+        let start = seconds()
+        let (loss, targets) = try accumulateGradients()
+        let norm = AdamW.gradientNorm(gradients)
+        let rate = settings.schedule.rate(step: state.step + 1)
+        let isFinite = loss.isFinite && norm.isFinite
+        if isFinite {
+            optimizer.apply(
+                to: masters, workingCopy: settings.precision == .bf16 ? decoder.weights : nil, gradients: gradients,
+                learningRate: rate,
+                gradientScale: settings.clip > 0 ? AdamW.clippingScale(norm: norm, limit: settings.clip) : 1)
+        }
+        let duration = seconds() - start
+        state.step += 1
+        state.tokens += targets
+        state.cursor += settings.sequencesPerStep
+        state.optimizerSteps = optimizer.step
+        if !isFinite { state.skippedSteps += 1 }
+        skippedInARow = isFinite ? 0 : skippedInARow + 1
+        let record = StepRecord(
+            step: state.step, tokens: state.tokens, loss: loss,
+            evaluationLoss: isEvaluationDue ? try evaluate() : nil, gradientNorm: norm, learningRate: rate,
+            tokensPerSecond: Double(targets) / duration)
+        state.history.append(record)
+        return record
+    }
+
+    /// `TrainingError.diverged` once the settings' limit of steps in a row was skipped; weights and moments are still those
+    /// of the last good step.
+    public var divergence: TrainingError? {
+        guard skippedInARow >= settings.skipLimit else { return nil }
+        let place = AdamW.firstNotFinite(gradients).map { "the gradient of \($0)" } ?? "the loss"
+        return .diverged(
+            step: state.step,
+            reason: "\(place) is not finite, for \(skippedInARow) steps in a row; the weights are still those of the last "
+                + "good step. Try a smaller learning rate or a longer warm-up")
+    }
+
+    /// The mean loss of a step's sequences and its gradients; and how many targets it is the mean of.
+    private func accumulateGradients() throws(TrainingError) -> (loss: Double, targets: Int) {
+        var batches: [TrainingBatch] = []
+        for index in 0..<settings.accumulation {
+            batches.append(try data.batch(from: state.cursor + index * settings.batch, count: settings.batch))
+        }
+        let targets = batches.reduce(0) { $0 + $1.targets.count { $0 != nil } }
+        var sum = 0.0
+        for (index, batch) in batches.enumerated() {
+            sum += decoder.lossAndGradients(
+                of: batch.tokens, targets: batch.targets, scale: 1 / Double(targets), in: workspace, into: gradients,
+                accumulating: index > 0)
+        }
+        return (sum / Double(targets), targets)
+    }
+
+    private var isEvaluationDue: Bool {
+        data.evaluationCount > 0
+            && (isFinished || (settings.evaluationInterval > 0 && state.step % settings.evaluationInterval == 0))
+    }
+
+    /// Mean loss in nats over the sequences held out, or as many of them as the settings allow; always the same ones.
+    public func evaluate() throws(TrainingError) -> Double {
+        let count = min(data.evaluationCount, settings.evaluationSequences)
+        precondition(count > 0, "no sequences are held out")
+        var (sum, targets) = (0.0, 0)
+        for start in stride(from: 0, to: count, by: settings.batch) {
+            let batch = try data.evaluationBatch(start..<min(start + settings.batch, count))
+            for loss in decoder.losses(of: batch.tokens, targets: batch.targets, in: workspace) {
+                guard let loss else { continue }
+                sum += loss
+                targets += 1
+            }
+        }
+        return sum / Double(targets)
+    }
+
+    // MARK: - Saving
+
+    /// Writes a checkpoint that the run can be resumed from. Throws as `RunFile.write` does.
+    public func save(to path: String, configuration: String, provenance: String, tokenizer: TokenizerBlob?) throws {
+        try RunFile.write(
+            path: path, configuration: configuration, provenance: provenance, tokenizer: tokenizer, weights: masters,
+            firstMoments: optimizer.firstMoments, secondMoments: optimizer.secondMoments, state: state)
+    }
+
+    /// Bytes by what they are for: weights (with a copy in bfloat16), gradients, AdamW's moments, activations that are kept
+    /// for the backward pass, and all other buffers.
+    public var bytes: [(purpose: String, bytes: Int)] {
+        [
+            ("weights", masters.bytes + (settings.precision == .bf16 ? decoder.weights.bytes : 0)),
+            ("gradients", gradients.bytes),
+            ("moments", optimizer.firstMoments.bytes + optimizer.secondMoments.bytes),
+            ("kept activations", workspace.keptBytes), ("scratch", workspace.scratchBytes),
+        ]
+    }
+}
+
+extension MemoryMode {
+    /// Throws `TrainingError.setting` for a model that has no bottlenecks to keep.
+    public func validate(for weights: DecoderWeights) throws(TrainingError) {
+        let isLowRank = weights.layers.contains { layer in LinearModule.allCases.contains { layer[$0].rank != nil } }
+        guard self == .colaM, !isLowRank else { return }
+        throw .setting(
+            name: "memory", found: "cola-m for a dense model",
+            expected: "plain or checkpoint; cola-m keeps the bottlenecks of a CoLA model")
+    }
+}
+
+extension DecoderWeights {
+    /// What to compute with: these weights themselves in f32, a rounded copy in bf16.
+    public func workingCopy(_ precision: Precision) -> DecoderWeights {
+        guard precision == .bf16 else { return self }
+        let copy = DecoderWeights(like: self, precision: .bf16)
+        copy.assign(self)
+        return copy
+    }
+}
+
+extension StepRecord {
+    /// Whether the step moved the weights.
+    fileprivate var isFinite: Bool { loss.isFinite && gradientNorm.isFinite }
+}

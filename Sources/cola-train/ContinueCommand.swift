@@ -1,0 +1,60 @@
+import ArgumentParser
+import Checkpoints
+import CommandSupport
+import Training
+import Transformer
+
+struct ContinueCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "continue",
+        abstract: "Train a checkpoint on, from its weights alone.",
+        discussion: """
+            Dense and CoLA models alike. AdamW starts anew; a run that was interrupted goes on with `resume` instead. The run \
+            is kept in a folder, as with `pretrain`.
+
+            Example:
+              cola-train continue smollm2-cola.h5 --text novel.txt --steps 200 --learning-rate 3e-4 --out runs/healed
+            """)
+
+    @OptionGroup var checkpoint: CheckpointOptions
+    @OptionGroup var data: DataOptions
+    @OptionGroup var recipe: RecipeOptions
+    @OptionGroup var saving: SavingOptions
+
+    @Option(help: ArgumentHelp("Folder for the run.", valueName: "folder"))
+    var out: String
+
+    @OptionGroup var consoleOptions: ConsoleOptions
+
+    func validate() throws {
+        guard data.input.isOneKind else {
+            throw ValidationError("Give the data as either --text FILE… or --tokens FILE….")
+        }
+        if recipe.steps == nil { throw ValidationError("Give the number of steps with --steps.") }
+    }
+
+    func run() throws {
+        let console = consoleOptions.console
+        prepareNumerics(console)
+        let source = try checkpoint.open()
+        let configuration = try DecoderConfiguration(of: source)
+        let masters = try DecoderWeights(from: source, configuration)
+        let settings = try recipe.settings(data: data, defaults: (1e-4, 0, 0, 1), weights: masters)
+        let blob = try source.tokenizer()
+        let corpus = try Corpus(
+            data.input, tokenizer: blob, tokenizerPath: source.path, settings: settings, configuration: configuration)
+        var provenance = Provenance.tool()
+        provenance["seed"] = .string("\(recipe.seed)")
+        provenance["data"] = .object(corpus.record)
+        provenance["source"] = try Provenance.input(checkpoint.checkpoint)
+        if let text = source.provenance {
+            provenance["source_provenance"] = (try? JSONValue(parsing: text)) ?? .string(text)
+        }
+        let trainer = try Trainer(
+            configuration, masters: masters, data: corpus.data, settings: settings, record: corpus.record)
+        try TrainingRun(
+            trainer: trainer, folder: RunFolder(creating: out), saving: saving, consoleOptions: consoleOptions,
+            configuration: source.configuration ?? "{}", tokenizer: blob, provenance: provenance
+        ).run()
+    }
+}

@@ -1,0 +1,140 @@
+import ArgumentParser
+import Checkpoints
+import CommandSupport
+import Training
+import Transformer
+
+struct PretrainCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "pretrain",
+        abstract: "Train a dense or CoLA model from nothing.",
+        discussion: """
+            Defaults are the paper's: initialisation, AdamW, clipping, warm-up and cosine, 512 sequences of 256 tokens a step. \
+            The run is kept in a folder: checkpoints step-….h5, metrics.csv and metrics.jsonl. Ctrl-C saves and stops; \
+            `resume` goes on, bit for bit.
+
+            Example:
+              cola-train pretrain --preset 60m --model cola --tokenizer t5.model --text corpus.txt --out runs/cola-60m
+            """)
+
+    @Option(help: "Shapes and recipe of the paper: tiny, 60m, 130m, 350m, 1b or 7b.")
+    var preset = ModelPreset.size60m
+
+    @Option(help: ArgumentHelp("config.json with other shapes; the recipe stays the preset's.", valueName: "file"))
+    var config: String?
+
+    @Option(help: "Projections: dense or cola.")
+    var model = ModelKind.cola
+
+    @Option(
+        help: ArgumentHelp(
+            "Width of CoLA's bottlenecks (default: the preset's, or a quarter of the hidden size).", valueName: "count")
+    )
+    var rank: Int?
+
+    @Option(
+        help: ArgumentHelp(
+            "Where CoLA's σ stands: both, inner, reduced or original (default: the paper's for the size).",
+            valueName: "placement"))
+    var activation: ActivationPlacement?
+
+    @Option(
+        help: ArgumentHelp(
+            "Tokenizer: tokenizer.json, a sentencepiece model, or a checkpoint that has one.", valueName: "file"))
+    var tokenizer: String?
+
+    @Option(help: ArgumentHelp("Rows of the embedding (default: the tokenizer's ids, or 32000).", valueName: "count"))
+    var vocabulary: Int?
+
+    @OptionGroup var data: DataOptions
+    @OptionGroup var recipe: RecipeOptions
+    @OptionGroup var saving: SavingOptions
+
+    @Option(help: ArgumentHelp("Folder for the run.", valueName: "folder"))
+    var out: String
+
+    @OptionGroup var consoleOptions: ConsoleOptions
+
+    func validate() throws {
+        guard data.input.isOneKind else {
+            throw ValidationError("Give the data as either --text FILE… or --tokens FILE….")
+        }
+        if let rank, rank < 1 { throw ValidationError("--rank \(rank): expected at least 1.") }
+        if rank != nil || activation != nil, model == .dense {
+            throw ValidationError("--rank and --activation are for --model cola.")
+        }
+        if let vocabulary, vocabulary < 2 { throw ValidationError("--vocabulary \(vocabulary): expected at least 2.") }
+        if config != nil, vocabulary != nil { throw ValidationError("--vocabulary: the file of --config says it.") }
+    }
+
+    func run() throws {
+        let console = consoleOptions.console
+        prepareNumerics(console)
+        let blob = try tokenizer.map(tokenizerBlob)
+        let (text, configuration) = try modelConfiguration(
+            tokenizerSize: try blob.map {
+                try checkTokenizer($0, path: tokenizer ?? "")
+            })
+        let masters = DecoderWeights(configuration, rank: rank(of: configuration), seed: recipe.seed)
+        let preset = preset.recipe
+        let settings = try recipe.settings(
+            data: data, defaults: (preset.learningRate, preset.steps, preset.warmupSteps, 64), weights: masters)
+        let corpus = try Corpus(
+            data.input, tokenizer: blob, tokenizerPath: tokenizer ?? "--text", settings: settings,
+            configuration: configuration)
+        var provenance = Provenance.tool()
+        provenance["seed"] = .string("\(recipe.seed)")
+        provenance["data"] = .object(corpus.record)
+        let trainer = try Trainer(
+            configuration, masters: masters, data: corpus.data, settings: settings, record: corpus.record)
+        try TrainingRun(
+            trainer: trainer, folder: RunFolder(creating: out), saving: saving, consoleOptions: consoleOptions,
+            configuration: text, tokenizer: blob, provenance: provenance
+        ).run()
+    }
+
+    private func rank(of configuration: DecoderConfiguration) -> Int? {
+        guard model == .cola else { return nil }
+        return rank ?? (config == nil ? preset.rank : max(1, configuration.hiddenSize / 4))
+    }
+
+    /// The text of config.json and what it says.
+    private func modelConfiguration(tokenizerSize: Int?) throws -> (String, DecoderConfiguration) {
+        var values: JSONObject
+        if let config {
+            let text = String(decoding: try readText(config), as: UTF8.self)
+            let checked = try DecoderConfiguration(json: text, path: config)
+            if let tokenizerSize, tokenizerSize > checked.vocabularySize {
+                throw InputError(
+                    "\(tokenizer ?? ""): a tokenizer of \(tokenizerSize) ids, expected at most vocab_size "
+                        + "\(checked.vocabularySize) of \(config)")
+            }
+            values = (try? JSONValue(parsing: text))?.objectValue ?? JSONObject([])
+        } else {
+            let rows = vocabulary ?? tokenizerSize ?? 32000
+            if let tokenizerSize, tokenizerSize > rows {
+                throw InputError(
+                    "\(tokenizer ?? ""): a tokenizer of \(tokenizerSize) ids, expected at most --vocabulary \(rows)")
+            }
+            values = preset.configuration(vocabulary: rows)
+        }
+        let path = config ?? preset.rawValue
+        if model == .cola {
+            let shapes = try DecoderConfiguration(json: JSONValue.object(values).text(), path: path)
+            let placement = activation ?? (config == nil ? preset.placement : shapes.placement)
+            values = values.withLowRank(rank(of: shapes) ?? 1, placement)
+        }
+        let text = JSONValue.object(values).text(indent: 2)
+        return (text, try DecoderConfiguration(json: text, path: path))
+    }
+
+    private func tokenizerBlob(_ path: String) throws -> TokenizerBlob {
+        do {
+            if let blob = try Checkpoint.open(path).tokenizer() { return blob }
+            throw InputError("\(path): no tokenizer in this checkpoint")
+        } catch let error as CheckpointError {
+            guard case .unreadable = error else { throw error }
+            return try readTokenizer(path)
+        }
+    }
+}

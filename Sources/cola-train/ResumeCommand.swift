@@ -1,0 +1,62 @@
+import ArgumentParser
+import Checkpoints
+import CommandSupport
+import Glibc
+import Training
+import Transformer
+
+struct ResumeCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "resume",
+        abstract: "Go on with an interrupted run as if it had never stopped, bit for bit.",
+        discussion: """
+            Takes a run's folder – then its newest checkpoint – or one of its checkpoints. Settings and data are those of the \
+            run; files that were moved are given with --text or --tokens and must have the same contents.
+
+            Example:
+              cola-train resume runs/cola-60m
+            """)
+
+    @Argument(help: ArgumentHelp("Folder of a run, or one of its checkpoints.", valueName: "run"))
+    var place: String
+
+    @OptionGroup var input: CorpusOptions
+    @OptionGroup var saving: SavingOptions
+    @OptionGroup var consoleOptions: ConsoleOptions
+
+    func validate() throws {
+        guard input.isOneKind || (input.text.isEmpty && input.tokens.isEmpty) else {
+            throw ValidationError("Give the data as either --text FILE… or --tokens FILE…, or leave both out.")
+        }
+    }
+
+    func run() throws {
+        let console = consoleOptions.console
+        prepareNumerics(console)
+        var status = stat()
+        guard stat(place, &status) == 0 else { throw CheckpointError.missing(path: place) }
+        let isFolder = status.st_mode & S_IFMT == S_IFDIR
+        let folder = try RunFolder(existing: isFolder ? place : Self.folder(of: place))
+        let path = isFolder ? try folder.newestCheckpoint() : place
+        let (source, state) = try RunFile.read(path: path)
+        let settings = try TrainingSettings(state.settings, path: path)
+        let configuration = try DecoderConfiguration(of: source)
+        let blob = try source.tokenizer()
+        let corpus = try Corpus(
+            Corpus.options(of: state.settings, given: input, path: path), tokenizer: blob, tokenizerPath: path,
+            settings: settings, configuration: configuration)
+        try corpus.requireSame(as: state.settings)
+        console.note("resuming \(path) after step \(state.step) of \(settings.schedule.totalSteps)")
+        let trainer = try Trainer(
+            resuming: source, configuration, data: corpus.data, settings: settings, state: state)
+        let provenance = try source.provenance.flatMap { try JSONValue(parsing: $0).objectValue } ?? Provenance.tool()
+        try TrainingRun(
+            trainer: trainer, folder: folder, saving: saving, consoleOptions: consoleOptions,
+            configuration: source.configuration ?? "{}", tokenizer: blob, provenance: provenance
+        ).run()
+    }
+
+    private static func folder(of path: String) -> String {
+        path.lastIndex(of: "/").map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
+    }
+}
