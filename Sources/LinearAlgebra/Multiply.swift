@@ -4,8 +4,8 @@ import Tensors
 
 /// C ← op(A) · op(B), or C ← C + op(A) · op(B) when `accumulating`, in single precision by oneDNN.
 ///
-/// op(A) is `[m, k]`, op(B) is `[k, n]`, C is `[m, n]`; op transposes where its flag is set. The rows of C – its columns,
-/// if there are few rows – are shared out over the threads; inside a parallel region all of it runs on the calling
+/// op(A) is `[m, k]`, op(B) is `[k, n]`, C is `[m, n]`; op transposes where its flag is set. The longer side of C
+/// is shared out over the threads; inside a parallel region all of it runs on the calling
 /// thread. A given shape and thread count always adds in the same order.
 public func multiply(
     _ a: MatrixView<Float>, _ b: MatrixView<Float>, transposeA: Bool = false, transposeB: Bool = false,
@@ -29,7 +29,9 @@ public func multiply(
             c.pointer + rows.lowerBound * c.stride + columns.lowerBound, Int64(c.stride))
         precondition(status == 0, "oneDNN refused a product [\(m), \(k)] · [\(k), \(n)]: status \(status)")
     }
-    if m >= 32 * ThreadPool.threads || n < 32 {
+    // Each thread packs its own part of the operand whose rows or columns are shared out, and all of the other: the longer
+    // side is cut.
+    if n < 32 || (m >= n && m >= 32 * ThreadPool.threads) {
         ThreadPool.forEachRange(m, granularity: 16) { product(rows: $0, columns: 0..<n) }
     } else {
         ThreadPool.forEachRange(n, granularity: 16) { product(rows: 0..<m, columns: $0) }

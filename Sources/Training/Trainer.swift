@@ -118,8 +118,8 @@ public final class Trainer {
         let place = AdamW.firstNotFinite(gradients).map { "the gradient of \($0)" } ?? "the loss"
         return .diverged(
             step: state.step,
-            reason: "\(place) is not finite, for \(skippedInARow) steps in a row; the weights are still those of the last "
-                + "good step. Try a smaller learning rate or a longer warm-up")
+            reason: "\(place) is not finite, for \(skippedInARow) steps in a row; the weights are still those of the "
+                + "last good step. Try a smaller learning rate or a longer warm-up")
     }
 
     /// The mean loss of a step's sequences and its gradients; and how many targets it is the mean of.
