@@ -50,6 +50,16 @@ final class HDF5Output {
             return try HDF5Handle(
                 H5Fcreate(temporaryPath, chdf5_truncate(), creation.id, access.id), closing: H5Fclose)
         }
+        // Another program would keep the disk's space taken after the file is given up.
+        if let file, let descriptor = Self.descriptor(of: file) { _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC) }
+    }
+
+    private static func descriptor(of file: HDF5Handle) -> Int32? {
+        HDF5Library.locked {
+            var driver: UnsafeMutableRawPointer?
+            guard H5Fget_vfd_handle(file.id, 0, &driver) >= 0, let driver else { return nil }
+            return driver.load(as: Int32.self)
+        }
     }
 
     deinit { abandon() }
@@ -222,9 +232,7 @@ final class HDF5Output {
     /// The library would go on writing what it still holds, and crash over a file that it cannot complete. It gets
     /// memory in place of the disk, so that it can close in peace. Returns whether it can.
     private func redirect(_ file: HDF5Handle) -> Bool {
-        var driver: UnsafeMutableRawPointer?
-        guard H5Fget_vfd_handle(file.id, 0, &driver) >= 0, let driver else { return false }
-        let descriptor = driver.assumingMemoryBound(to: Int32.self).pointee
+        guard let descriptor = Self.descriptor(of: file) else { return false }
         var limit = rlimit()
         let isLimited = getrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &limit) == 0 && limit.rlim_cur != .max
         let memory = isLimited ? -1 : chdf5_memory_file()
