@@ -8,15 +8,24 @@ func prepareProcess(tool: String) {
     csignals_install(tool)
 }
 
-/// OpenBLAS releases that are older than the processor take it for one of 2004 and are then five to ten times slower.
-/// The choice falls while the library loads, so where the user has left it to the library and it chose that badly, the
-/// process starts over with a better one. To be called before any work.
+/// Chooses what libraries read from the environment while they load, where the user has left it to them; if anything is
+/// chosen, the process starts over with it. To be called before any work.
+///
+/// - OpenBLAS releases that are older than the processor take it for one of 2004 and are then five to ten times slower.
+/// - OpenMP's threads wait for each other by spinning, for ten milliseconds and more. Beside other programs that keeps the
+///   very thread from running that is waited for: training a small model was three times slower. A tenth of a millisecond
+///   is enough for threads that do run.
 public func prepareNumerics(_ console: Console) {
+    var isChanged = false
     if getenv("OPENBLAS_CORETYPE") == nil, OpenBLAS.kernel == "Prescott", let better = OpenBLAS.kernelForThisProcessor {
         setenv("OPENBLAS_CORETYPE", better, 1)
-        let arguments = CommandLine.unsafeArgv
-        execv("/proc/self/exe", arguments)
+        isChanged = true
     }
+    if getenv("GOMP_SPINCOUNT") == nil, getenv("OMP_WAIT_POLICY") == nil {
+        setenv("GOMP_SPINCOUNT", "2000", 1)
+        isChanged = true
+    }
+    if isChanged { execv("/proc/self/exe", CommandLine.unsafeArgv) }
     console.note(
         "kernels: \(Provenance.kernels().members.map { "\($0.key) \($0.value.plainText)" }.joined(separator: ", "))")
 }
