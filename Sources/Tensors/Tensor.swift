@@ -87,6 +87,9 @@ extension Tensor {
         precondition(elements.count == count, "\(elements.count) elements do not fill the shape \(shape)")
         _ = buffer.update(fromContentsOf: elements)
     }
+
+    /// A copy of all elements, row by row.
+    public var elements: [Element] { withExtendedLifetime(self) { Array(buffer) } }
 }
 
 /// A matrix of single-precision numbers, `[rows, columns]`.

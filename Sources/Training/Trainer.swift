@@ -38,11 +38,13 @@ public final class Trainer {
 
     /// Goes on with a run from what its checkpoint held.
     ///
-    /// Throws `CheckpointError` for moments that are missing or damaged, and as the other initialiser does.
+    /// Throws `CheckpointError` for moments that are missing or damaged and for counters that do not fit each other, and as
+    /// the other initialiser does.
     public convenience init(
         resuming source: HDF5Checkpoint, _ configuration: DecoderConfiguration, data: TrainingData,
         settings: TrainingSettings, state: TrainingState
     ) throws {
+        try Self.checkCounters(of: state, settings, path: source.path)
         let masters = try DecoderWeights(from: source, configuration)
         let first = DecoderWeights(like: masters, precision: .f32)
         let second = DecoderWeights(like: masters, precision: .f32)
@@ -52,6 +54,22 @@ public final class Trainer {
             optimizer: AdamW(
                 settings.optimizer, firstMoments: first, secondMoments: second, step: state.optimizerSteps),
             state: state)
+    }
+
+    /// Each step takes its sequences from the data, and all but the skipped ones are the optimiser's.
+    private static func checkCounters(
+        of state: TrainingState, _ settings: TrainingSettings, path: String
+    ) throws(CheckpointError) {
+        let (cursor, isTooLarge) = state.step.multipliedReportingOverflow(by: settings.sequencesPerStep)
+        for (name, found, expected) in [
+            ("cursor", state.cursor, isTooLarge ? -1 : cursor),
+            ("optimizer_steps", state.optimizerSteps, state.step - state.skippedSteps),
+        ] where found != expected {
+            throw .invalid(
+                path: path, place: "/training, attribute \(name)", found: "\(found)",
+                expected: "\(expected) after \(state.step) steps, \(state.skippedSteps) of them skipped, with "
+                    + "\(settings.sequencesPerStep) sequences each")
+        }
     }
 
     private init(

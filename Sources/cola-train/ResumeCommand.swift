@@ -39,21 +39,42 @@ struct ResumeCommand: ParsableCommand {
         let folder = try RunFolder(existing: isFolder ? place : Self.folder(of: place))
         let path = isFolder ? try folder.newestCheckpoint() : place
         let (source, state) = try RunFile.read(path: path)
-        let settings = try TrainingSettings(state.settings, path: path)
         let configuration = try DecoderConfiguration(of: source)
+        let provenance = try Self.provenance(of: source)
         let blob = try source.tokenizer()
-        let corpus = try Corpus(
-            Corpus.options(of: state.settings, given: input, path: path), tokenizer: blob, tokenizerPath: path,
-            settings: settings, configuration: configuration)
-        try corpus.requireSame(as: state.settings)
-        console.note("resuming \(path) after step \(state.step) of \(settings.schedule.totalSteps)")
-        let trainer = try Trainer(
-            resuming: source, configuration, data: corpus.data, settings: settings, state: state)
-        let provenance = try source.provenance.flatMap { try JSONValue(parsing: $0).objectValue } ?? Provenance.tool()
+        let trainer = try Self.blaming(path) {
+            let settings = try TrainingSettings(state.settings, path: path)
+            let corpus = try Corpus(
+                Corpus.options(of: state.settings, given: input, path: path), tokenizer: blob, tokenizerPath: path,
+                settings: settings, configuration: configuration)
+            try corpus.requireSame(as: state.settings)
+            console.note("resuming \(path) after step \(state.step) of \(settings.schedule.totalSteps)")
+            return try Trainer(
+                resuming: source, configuration, data: corpus.data, settings: settings, state: state)
+        }
         try TrainingRun(
             trainer: trainer, folder: folder, saving: saving, consoleOptions: consoleOptions,
             configuration: source.configuration ?? "{}", tokenizer: blob, provenance: provenance
         ).run()
+    }
+
+    /// Runs `body`, whose settings are all the file's: one that does not hold is the file's fault and no wrong usage.
+    private static func blaming<Result>(_ path: String, _ body: () throws -> Result) throws -> Result {
+        do {
+            return try body()
+        } catch TrainingError.setting(let name, let found, let expected) {
+            throw CheckpointError.invalid(
+                path: path, place: "/training, settings, \(name)", found: found, expected: expected)
+        }
+    }
+
+    private static func provenance(of source: HDF5Checkpoint) throws -> JSONObject {
+        guard let text = source.provenance else { return Provenance.tool() }
+        guard let record = (try? JSONValue(parsing: text))?.objectValue else {
+            throw CheckpointError.invalid(
+                path: source.path, place: "attribute provenance", found: text, expected: "JSON text, an object")
+        }
+        return record
     }
 
     private static func folder(of path: String) -> String {

@@ -6,6 +6,7 @@ import Testing
 enum Tool: String {
     case analyze = "cola-analyze"
     case convert = "cola-convert"
+    case train = "cola-train"
 
     /// The executable, which the build puts beside the test bundle.
     var path: String {
@@ -111,14 +112,15 @@ final class Workplace {
     }
 
     /// Runs a tool that must refuse with a code, one message that holds all of `mentions`, and no trace in the folder.
+    /// `isUsage` says whether the argument parser speaks, which knows what code 64 is about unless the model decides.
     func refuse(
         _ code: Int32, _ tool: Tool, _ arguments: [String], mentions: [String], before: String = "", after: String = "",
-        sourceLocation: SourceLocation = #_sourceLocation
+        isUsage: Bool? = nil, sourceLocation: SourceLocation = #_sourceLocation
     ) throws {
         let contents = self.contents
         let outcome = try run(tool, arguments, before: before, after: after, sourceLocation: sourceLocation)
         #expect(outcome.status == code && !outcome.isKilled, "\(outcome)", sourceLocation: sourceLocation)
-        expectOneMessage(outcome, from: tool, isUsage: code == 64, sourceLocation: sourceLocation)
+        expectOneMessage(outcome, from: tool, isUsage: isUsage ?? (code == 64), sourceLocation: sourceLocation)
         for mention in mentions {
             #expect(outcome.errors.contains(mention), "\(mention) in: \(outcome)", sourceLocation: sourceLocation)
         }
