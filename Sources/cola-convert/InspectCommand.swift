@@ -108,7 +108,11 @@ private struct Facts {
         } else {
             lines.append(("config", "none"))
         }
-        if let provenance = source.provenance { lines.append(("provenance", parsed(provenance).text())) }
+        if let provenance = source.provenance {
+            // A run on many files lists all of them.
+            let text = parsed(provenance).text()
+            lines.append(("provenance", text.count > 1000 ? text.prefix(1000) + "… (all of it: --json)" : text))
+        }
         let width = lines.map(\.0.count).max() ?? 0
         let head = lines.map { $0.0 + String(repeating: " ", count: width + 2 - $0.0.count) + $0.1 }
         var table = TextTable([("tensor", .left), ("shape", .left), ("type", .left), ("bytes", .right)])

@@ -13,7 +13,8 @@ struct ContinueCommand: ParsableCommand {
             is kept in a folder, as with `pretrain`.
 
             Example:
-              cola-train continue smollm2-cola.h5 --text novel.txt --steps 200 --learning-rate 3e-4 --out runs/healed
+              cola-train continue smollm2-cola.h5 --text novel.txt --steps 200 \\
+                --learning-rate 3e-4 --out runs/healed
             """)
 
     @OptionGroup var checkpoint: CheckpointOptions

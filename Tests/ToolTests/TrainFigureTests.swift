@@ -27,14 +27,6 @@ struct TrainFigureTests {
         }
     }
 
-    /// The gradients in a file, by their parameters.
-    private func gradients(in name: String) throws -> [String: [Float]] {
-        let file = try HDF5Checkpoint(path: workplace.file(name))
-        var gradients: [String: [Float]] = [:]
-        for info in file.tensors { gradients[info.name] = try file.read(info.name).elements }
-        return gradients
-    }
-
     @Test("The loss is that of `perplexity`, and no memory mode changes a gradient", arguments: ["own.h5", "cola.h5"])
     func gradients(_ checkpoint: String) throws {
         let perplexity = try workplace.json(
@@ -50,7 +42,7 @@ struct TrainFigureTests {
             let loss = try loss(in: "\(mode).h5")
             #expect(abs(loss - expected) < 1e-6)
             #expect(result["loss"]?.doubleValue == loss && result["targets"]?.intValue == 11 * 22)
-            results.append(try gradients(in: "\(mode).h5"))
+            results.append(try workplace.gradients(in: "\(mode).h5"))
             let squares = results[0].values.joined().reduce(0) { $0 + Double($1) * Double($1) }
             let norm = try #require(result["gradient_norm"]?.doubleValue)
             #expect(abs(norm / squares.squareRoot() - 1) < 1e-9)
@@ -66,7 +58,7 @@ struct TrainFigureTests {
         let name = "model.layers.1.mlp.down_proj.cola_a"
         try workplace.succeed(
             .train, "gradients", "cola.h5", "--tokens", "rows.npy", "--precision", "f32", "--out", "g.h5", "--quiet")
-        let gradient = try #require(try gradients(in: "g.h5")[name])
+        let gradient = try #require(try workplace.gradients(in: "g.h5")[name])
         let norm = gradient.reduce(0) { $0 + Double($1) * Double($1) }.squareRoot()
         // Along the gradient, far enough for single precision to see it.
         let reach = 0.01 / norm

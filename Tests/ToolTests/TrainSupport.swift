@@ -67,6 +67,14 @@ extension Workplace {
         ((try? FileManager.default.contentsOfDirectory(atPath: file(folder))) ?? []).sorted()
     }
 
+    /// The gradients in a file, by their parameters.
+    func gradients(in name: String) throws -> [String: [Float]] {
+        let source = try HDF5Checkpoint(path: file(name))
+        var gradients: [String: [Float]] = [:]
+        for info in source.tensors { gradients[info.name] = try source.read(info.name).elements }
+        return gradients
+    }
+
     func metrics(of folder: String = "run") throws -> Metrics { try Metrics(try text("\(folder)/metrics.csv")) }
 }
 
@@ -80,13 +88,13 @@ func learnableIDs(_ count: Int, below limit: Int, seed: UInt64 = 5) -> [Int] {
     }
 }
 
-/// metrics.csv of a run.
+/// metrics.csv of a run, or another table of fields without quotes.
 struct Metrics {
     let header: [Substring]
     let rows: [[Substring]]
 
     init(_ text: String) throws {
-        let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
+        let lines = text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline)
         try #require(lines.count > 1 && lines.last == "", "the last line has no end")
         header = lines[0].split(separator: ",")
         rows = lines.dropFirst().dropLast().map { $0.split(separator: ",", omittingEmptySubsequences: false) }

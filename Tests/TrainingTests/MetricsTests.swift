@@ -85,17 +85,18 @@ struct MetricsTests {
     @Test("A resumed log is the uninterrupted one's, whatever was torn off or came later", arguments: [0, 1, 4, 9])
     func resumed(step: Int) throws {
         let whole = try uninterrupted(steps: 9)
-        let log = try MetricsLog(in: folder(), history: Array(history.prefix(step)))
-        #expect(try texts == uninterrupted(steps: step))
-        for record in history.dropFirst(step) { try log.append(record) }
-        #expect(try texts == whole)
+        func logTheRest(checkingStart: Bool = false) throws {
+            let log = try MetricsLog(in: folder(), history: Array(history.prefix(step)))
+            if checkingStart { #expect(try texts == uninterrupted(steps: step)) }
+            for record in history.dropFirst(step) { try log.append(record) }
+            #expect(try texts == whole)
+        }
+        try logTheRest(checkingStart: true)
         // Torn anywhere in the last lines, in one file or in both, or lost.
         for cut in [1, 2, 30, 80, 200] {
             for names in [["metrics.csv"], ["metrics.jsonl"], ["metrics.csv", "metrics.jsonl"]] {
                 for name in names { try place.write(place.bytes(name).dropLast(cut), name) }
-                let log = try MetricsLog(in: folder(), history: Array(history.prefix(step)))
-                for record in history.dropFirst(step) { try log.append(record) }
-                #expect(try texts == whole)
+                try logTheRest()
             }
         }
         for name in ["metrics.csv", "metrics.jsonl"] { unlink(place.file(name)) }
@@ -104,23 +105,39 @@ struct MetricsTests {
         #expect(place.contents == ["metrics.csv", "metrics.jsonl"])
     }
 
+    @Test("One process at a time has a folder; what killed ones left half-written goes, and nothing else does")
+    func claim() throws {
+        let others = [".step-00000001.h5.partial", "step-00000001.h5", ".metrics.partial.csv", ".notes.1.partial"]
+        for name in [".step-00000001.h5.17.partial", ".metrics.csv.4.partial"] + others { try place.write([1], name) }
+        do {
+            let log = try MetricsLog(in: folder())
+            try log.append(history[0])
+            let before = try texts
+            let error = runError { _ = try MetricsLog(in: folder()) }
+            #expect(error == .cannotWrite(path: place.path, reason: "another process is training in this folder"))
+            #expect(try texts == before)
+        }
+        #expect(Set(place.contents) == Set(others.dropFirst() + ["metrics.csv", "metrics.jsonl"]))
+        _ = try MetricsLog(in: folder())
+    }
+
     @Test("A log in a folder that is not there")
     func noFolder() throws {
         let other = try RunPlace()
         let folder = try RunFolder(existing: other.path)
         try FileManager.default.removeItem(atPath: other.path)
         let error = runError { _ = try MetricsLog(in: folder) }
-        #expect(error == .cannotWrite(path: other.file("metrics.csv"), reason: "No such file or directory"))
+        #expect(error == .cannotWrite(path: other.path, reason: "No such file or directory"))
     }
 
     @Test("A full disk leaves whole lines, the same steps in both files", .enabled(if: RunDisk.canMount))
     func fullDisk() throws {
         let disk = try #require(RunDisk(place.path, kibibytes: 24))
-        let log = try MetricsLog(in: folder())
+        var log: MetricsLog? = try MetricsLog(in: folder())
         var error: CheckpointError?
         var written = 0
         for step in 1..<1000 where error == nil {
-            error = runError { try log.append(SampleRun.history(steps: step)[step - 1]) }
+            error = runError { try log?.append(SampleRun.history(steps: step)[step - 1]) }
             if error == nil { written = step }
         }
         guard case .cannotWrite(let path, let reason) = error else {
@@ -133,6 +150,7 @@ struct MetricsTests {
         #expect(files.allSatisfy { $0.last == "\n" })
         #expect(files[0].split(separator: "\n").count == written + 1)
         #expect(files[1].split(separator: "\n").count == written)
+        log = nil
         // And a log that cannot even be rewritten is left as it was.
         let again = runError { _ = try MetricsLog(in: folder(), history: SampleRun.history(steps: written)) }
         #expect(again.map { "\($0)".contains("No space left on device") } == true)

@@ -9,14 +9,20 @@ import Glibc
 public final class MetricsLog {
     static let fileNames = ["metrics.csv", "metrics.jsonl"]
 
+    private let claim: FolderClaim
     private let table: LineFile
     private let lines: LineFile
 
     /// Starts the log of a run – or goes on with it: its lines so far become those of `history`, the state's that is
     /// resumed from. Lines of later steps and a torn last line are gone then, and the log is the uninterrupted run's.
     ///
-    /// Throws `CheckpointError.cannotWrite`; the files are then as they were.
+    /// The folder is this log's as long as it lives: what killed processes left half-written there goes.
+    ///
+    /// Throws `CheckpointError.cannotWrite`, also while another process trains in the folder; the files are then as they
+    /// were.
     public init(in folder: RunFolder, history: [StepRecord] = []) throws(CheckpointError) {
+        claim = try FolderClaim(folder)
+        try folder.removeLeftovers()
         let paths = Self.fileNames.map { "\(folder.path)/\($0)" }
         let files = [try AtomicFile(paths[0]), try AtomicFile(paths[1])]
         try files[0].write(StepRecord.columns.joined(separator: ",") + "\n")

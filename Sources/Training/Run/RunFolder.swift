@@ -87,6 +87,14 @@ public struct RunFolder {
         }
     }
 
+    /// Removes what processes that were killed left half-written. Only for the one that holds the claim.
+    func removeLeftovers() throws(CheckpointError) {
+        for name in try Self.names(in: path)
+        where name.hasSuffix(".partial") && (name.hasPrefix(".step-") || name.hasPrefix(".metrics.")) {
+            unlink("\(path)/\(name)")
+        }
+    }
+
     // MARK: - Names
 
     /// Zeros in front make the order of the names that of the steps, for a hundred million steps.
@@ -120,6 +128,24 @@ public struct RunFolder {
         }
         return names
     }
+}
+
+/// The right to write into a run's folder, which one process has at a time. It ends with the object or the process.
+final class FolderClaim {
+    private let descriptor: Int32
+
+    /// Throws `CheckpointError.cannotWrite` while another one is held.
+    init(_ folder: RunFolder) throws(CheckpointError) {
+        descriptor = open(folder.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw .cannotWrite(path: folder.path, reason: systemReason()) }
+        // Some network file systems know no locks; there is nothing to hold there.
+        guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK else {
+            close(descriptor)
+            throw .cannotWrite(path: folder.path, reason: "another process is training in this folder")
+        }
+    }
+
+    deinit { close(descriptor) }
 }
 
 /// The operating system's words for what just failed.
