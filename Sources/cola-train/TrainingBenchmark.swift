@@ -127,21 +127,22 @@ struct TrainingBenchmark {
         // Weight, gradient and moments are read, weight and moments written, and the rounded copy where there is one.
         let moved = Double(masters.parameterCount) * (7 * 4 + (isRounded ? 2 : 0))
         let (step, head, update) = (median(steps), median(heads), median(updates))
-        // The step of the model at its full depth: layers, and their share of AdamW's work, in proportion.
+        // The fastest step, as it were at the model's full depth: layers, and their share of AdamW's work, in proportion.
+        let fastest = steps.indices.min { steps[$0] < steps[$1] } ?? 0
         let depth = Double(command.size.layers) / Double(configuration.layers)
-        let layerSeconds = step - head - update
+        let layerSeconds = steps[fastest] - heads[fastest] - updates[fastest]
         var layerParameters = 0
         masters.visitParameters { name, weight in
             if name.hasPrefix("model.layers.") { layerParameters += weight.count }
         }
-        let inLayers = update * Double(layerParameters) / Double(masters.parameterCount)
-        let full = (layerSeconds + inLayers) * depth + head + (update - inLayers)
+        let inLayers = updates[fastest] * Double(layerParameters) / Double(masters.parameterCount)
+        let full = (layerSeconds + inLayers) * depth + heads[fastest] + (updates[fastest] - inLayers)
         return JSONObject([
             ("size", .string(command.size.rawValue)), ("layers", .integer(configuration.layers)),
             ("model", .string(command.model.rawValue)), ("memory", .string(workspace.mode.rawValue)),
             ("precision", .string(decoder.precision.rawValue)), ("batch", .integer(command.batch)),
             ("sequence_length", .integer(command.sequenceLength)), ("parameters", .integer(masters.parameterCount)),
-            ("tokens_per_second", .number(Double(batch.count) / (steps.min() ?? step))),
+            ("tokens_per_second", .number(Double(batch.count) / steps[fastest])),
             ("median_tokens_per_second", .number(Double(batch.count) / step)),
             ("full_depth_tokens_per_second", .number(Double(batch.count) / full)),
             ("median_step_s", .number(step)), ("head_s", .number(head)), ("adamw_s", .number(update)),
