@@ -50,15 +50,16 @@ public enum Machine {
         round(x.view, into: roundedX.view)
         round(w.view, into: roundedW.view)
         func seconds(_ work: () -> Void) -> Double {
+            let start = monotonicSeconds()
             work()
-            return (0..<7).map { _ in
-                let start = monotonicSeconds()
-                work()
-                return monotonicSeconds() - start
-            }.min() ?? .infinity
+            return monotonicSeconds() - start
         }
-        let single = seconds { multiply(x.view, w.view, transposeB: true, into: y.view) }
-        let rounded = seconds { multiply(roundedX.view, roundedW.view, transposeB: true, into: y.view) }
+        // In turn, so that an interruption – or a processor still waking up – does not meet one of them alone.
+        var (single, rounded) = (Double.infinity, Double.infinity)
+        for _ in 0..<20 {
+            single = min(single, seconds { multiply(x.view, w.view, transposeB: true, into: y.view) })
+            rounded = min(rounded, seconds { multiply(roundedX.view, roundedW.view, transposeB: true, into: y.view) })
+        }
         return rounded < 0.9 * single ? .bf16 : .f32
     }
 }
