@@ -55,8 +55,21 @@ struct TrainingRun {
     }
 
     private func describe(_ console: Console) {
-        let settings = JSONValue.object(trainer.state.settings)
-        console.note("settings: \(settings.text())")
+        let settings = trainer.settings
+        let (schedule, optimizer) = (settings.schedule, settings.optimizer)
+        console.note(
+            "settings: \(grouped(schedule.totalSteps)) steps of \(settings.batch) × \(settings.accumulation) sequences of "
+                + "\(settings.sequenceLength) tokens, \(settings.packing.rawValue), seed \(settings.seed), "
+                + "memory \(settings.memory.rawValue), precision \(settings.precision.rawValue)")
+        let floor = schedule.shape == .constant ? "" : " to \(schedule.floor) of it"
+        console.note(
+            "AdamW: learning rate \(schedule.peak), warm-up \(schedule.warmupSteps) steps, then "
+                + "\(schedule.shape.rawValue)\(floor); β \(optimizer.beta1) and \(optimizer.beta2), weight decay "
+                + "\(optimizer.weightDecay), clipping at \(settings.clip)")
+        for group in optimizer.groups {
+            let decay = group.weightDecay.map { ", weight decay \($0)" } ?? ""
+            console.note("group \(group.pattern): learning rate × \(group.learningRateFactor)\(decay)")
+        }
         let data = trainer.data
         console.note(
             "data: \(grouped(data.tokenCount)) tokens, \(grouped(data.trainingCount)) sequences to train on, "
