@@ -25,7 +25,11 @@ public func prepareNumerics(_ console: Console) {
         setenv("GOMP_SPINCOUNT", "2000", 1)
         isChanged = true
     }
-    if isChanged { execv("/proc/self/exe", CommandLine.unsafeArgv) }
+    if isChanged {
+        // By its own name, so that ps and pkill show and find it under that; by the link where the file has been moved.
+        if let path = realpath("/proc/self/exe", nil) { execv(path, CommandLine.unsafeArgv) }
+        execv("/proc/self/exe", CommandLine.unsafeArgv)
+    }
     console.note(
         "kernels: \(Provenance.kernels().members.map { "\($0.key) \($0.value.plainText)" }.joined(separator: ", "))")
 }
