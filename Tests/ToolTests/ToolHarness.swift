@@ -194,6 +194,12 @@ final class RunningTool {
 
     var isRunning: Bool { process.isRunning }
 
+    /// What `ps` calls it; nothing once it has ended.
+    var name: String? {
+        let text = try? String(contentsOfFile: "/proc/\(process.processIdentifier)/comm", encoding: .utf8)
+        return text.map { $0.trimmingCharacters(in: .newlines) }
+    }
+
     func send(_ signal: Int32) { kill(process.processIdentifier, signal) }
 
     /// Waits for the end; a tool that hangs is killed, and that is a failure.

@@ -98,6 +98,8 @@ struct ResumeTests {
         let first = loggedSteps
         let tool = try workplace.start(.train, ["resume", "run", "--save-every", "1000"])
         #expect(tool.wait { loggedSteps >= first + 3 })
+        // By this name pkill finds it, though it has started itself again.
+        #expect(tool.name == "cola-train")
         tool.send(SIGTERM)
         let outcome = try tool.finish()
         #expect(outcome.status == 130 && outcome.errors.contains("resuming run/step-"), "\(outcome)")
