@@ -71,8 +71,11 @@ let package = Package(
         .target(name: "TestSupport", path: "Tests/TestSupport"),
         .testTarget(name: "TensorsTests", dependencies: ["Tensors", "CKernels", "TestSupport"]),
         .testTarget(name: "LinearAlgebraTests", dependencies: ["LinearAlgebra", "TestSupport"]),
-        .testTarget(name: "CheckpointsTests", dependencies: ["Checkpoints"], resources: [.copy("Fixtures")]),
-        .testTarget(name: "TokenizersTests", dependencies: ["Tokenizers"], resources: [.copy("Fixtures")]),
+        .testTarget(
+            name: "CheckpointsTests", dependencies: ["Checkpoints", "TestSupport"], resources: [.copy("Fixtures")]),
+        .testTarget(
+            name: "TokenizersTests", dependencies: ["Tokenizers", "Tensors", "TestSupport"],
+            resources: [.copy("Fixtures")]),
         .testTarget(
             name: "TransformerTests", dependencies: ["Transformer", "TestSupport"], resources: [.copy("Fixtures")]),
         .testTarget(name: "SpectraTests", dependencies: ["Spectra", "Checkpoints", "TestSupport"]),
@@ -80,10 +83,11 @@ let package = Package(
         .testTarget(
             name: "ToolTests",
             dependencies: [
-                "CommandSupport", "Checkpoints", "Tokenizers", "cola-analyze", "cola-convert", "cola-train",
+                "CommandSupport", "Checkpoints", "Tokenizers", "TestSupport", "cola-analyze", "cola-convert",
+                "cola-train",
             ],
             resources: [.copy("Fixtures")]),
-        .testTarget(name: "PackageUseTests", dependencies: ["Checkpoints", "Tensors", "Transformer"]),
+        .testTarget(name: "PackageUseTests", dependencies: ["Checkpoints", "Tensors", "Transformer", "TestSupport"]),
     ],
     cxxLanguageStandard: .cxx17
 )

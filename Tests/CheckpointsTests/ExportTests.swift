@@ -1,9 +1,12 @@
+import TestSupport
 import Testing
 
 @testable import Checkpoints
 
 @Suite("Export to Hugging Face folders") struct ExportTests {
-    private let folder = TemporaryFolder()
+    private let folder: TemporaryFolder
+
+    init() throws { folder = try TemporaryFolder() }
 
     private func values(_ shape: [Int], _ start: Int) -> [Float] {
         (0..<shape.reduce(1, *)).map { Float($0 + start) * 0.37 - 3 }
@@ -143,7 +146,7 @@ import Testing
         #expect(error(dense(), .init(type: .f64)).contains("f64"))
         #expect(error(MemorySource([("a", [1], [1])], configuration: nil), .init()).contains("config"))
         #expect(error(MemorySource([("a", [1], [1])], configuration: ["model_type": "gpt2"]), .init()).contains("gpt2"))
-        #expect(folder.names.isEmpty)
+        #expect(folder.contents.isEmpty)
     }
 
     @Test("values that are not finite, or not in the narrower type, are refused and leave no file")
@@ -153,7 +156,7 @@ import Testing
         #expect(error(nan, .init(type: .f32)).contains("a: element 1 is not a finite number"))
         let large = MemorySource([("a", [3], [65504, 0, -65520])], configuration: configuration)
         #expect(error(large, .init(type: .f16)).contains("a: element 2 is beyond the range of f16"))
-        #expect(folder.names == [])
+        #expect(folder.contents == [])
         #expect(throws: CheckpointError.self) { try Checkpoint.open("\(folder.path)/out") }
         #expect(error(large, .init(type: .bf16)) == "none")
     }

@@ -1,30 +1,9 @@
 import Foundation
 import Tensors
+import TestSupport
 import Testing
 
 @testable import Checkpoints
-
-/// A folder that vanishes with the object.
-final class TemporaryFolder {
-    let path: String
-
-    init() {
-        path = FileManager.default.temporaryDirectory.appendingPathComponent("formats-\(UUID().uuidString)").path
-        try? FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
-    }
-
-    deinit { try? FileManager.default.removeItem(atPath: path) }
-
-    func write(_ bytes: [UInt8], _ name: String) throws -> String {
-        let file = "\(path)/\(name)"
-        try Data(bytes).write(to: URL(fileURLWithPath: file))
-        return file
-    }
-
-    func write(_ text: String, _ name: String) throws -> String { try write(Array(text.utf8), name) }
-
-    var names: [String] { ((try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []).sorted() }
-}
 
 func fixture(_ name: String) throws -> String {
     try #require(Bundle.module.path(forResource: "Fixtures/\(name)", ofType: nil))
@@ -108,7 +87,7 @@ func elements(_ source: any TensorSource, _ name: String, rows: Range<Int>? = ni
 func fuzz(
     _ bytes: [UInt8], name: String, rounds: Int, seed: UInt64, open: (String) throws -> any TensorSource
 ) throws -> (refused: Int, truncationsAccepted: Int) {
-    let folder = TemporaryFolder()
+    let folder = try TemporaryFolder()
     var generator = SeededGenerator(seed: seed)
     var (refused, accepted) = (0, 0)
     for round in 0..<rounds {

@@ -1,10 +1,13 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Checkpoints
 
 @Suite("GGUF files") struct GGUFTests {
-    private let folder = TemporaryFolder()
+    private let folder: TemporaryFolder
+
+    init() throws { folder = try TemporaryFolder() }
 
     private func open(_ builder: GGUFBuilder) throws -> any TensorSource {
         try Checkpoint.open(folder.write(builder.bytes, "model.gguf"))

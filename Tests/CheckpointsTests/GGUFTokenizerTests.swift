@@ -1,9 +1,12 @@
+import TestSupport
 import Testing
 
 @testable import Checkpoints
 
 @Suite("Tokenizers of GGUF files") struct GGUFTokenizerTests {
-    private let folder = TemporaryFolder()
+    private let folder: TemporaryFolder
+
+    init() throws { folder = try TemporaryFolder() }
 
     static func addByteLevel(_ builder: inout GGUFBuilder, pre: String?) {
         builder.set("tokenizer.ggml.model", .text("gpt2"))

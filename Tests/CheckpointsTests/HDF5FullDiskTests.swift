@@ -1,36 +1,16 @@
 import Checkpoints
 import Glibc
 import Tensors
+import TestSupport
 import Testing
 
-/// A file system of a given size, if this process may mount one.
-private final class SmallDisk {
-    private let folder: HDF5Folder
-    var path: String { folder.path }
-
-    init?(kibibytes: Int) throws {
-        folder = try HDF5Folder()
-        guard mount("tmpfs", folder.path, "tmpfs", 0, "size=\(kibibytes)k") == 0 else { return nil }
-    }
-
-    /// Whether all of its space is free.
-    var isFree: Bool {
-        var status = statvfs()
-        return statvfs(path, &status) == 0 && status.f_blocks == status.f_bavail
-    }
-
-    deinit { umount2(folder.path, Int32(MNT_DETACH)) }
-}
-
-private let canMount = (try? SmallDisk(kibibytes: 64)) != nil
-
-@Suite("HDF5: a full disk", .serialized, .enabled(if: canMount, "mounting a small disk needs rights"))
+@Suite("HDF5: a full disk", .serialized, .enabled(if: SmallDisk.canMount, "mounting a small disk needs rights"))
 struct HDF5FullDiskTests {
     @Test("A disk that fills up is an error at whatever point, and gives all its space back")
     func fills() throws {
         var (failures, successes) = (0, 0)
         for size in [8, 40, 200, 1000, 2000, 2096, 2100, 2104, 2108, 2112, 2116, 2120, 2124, 2128, 2132, 2136, 2400] {
-            let disk = try #require(try SmallDisk(kibibytes: size))
+            let disk = try #require(SmallDisk(".", in: try TemporaryFolder(), kibibytes: size))
             for _ in 0..<2 {
                 let path = disk.path + "/a.h5"
                 let error = checkpointError {
@@ -50,8 +30,8 @@ struct HDF5FullDiskTests {
                 default: Issue.record("\(size) KiB: \(String(describing: error))")
                 }
                 // A process that another test is just starting holds the file for a moment.
-                for _ in 0..<200 where !disk.isFree { usleep(5000) }
-                #expect(disk.isFree, "\(size) KiB")
+                for _ in 0..<200 where !disk.isEmpty { usleep(5000) }
+                #expect(disk.isEmpty, "\(size) KiB")
             }
         }
         #expect(failures >= 10 && successes >= 2)

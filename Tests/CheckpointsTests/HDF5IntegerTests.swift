@@ -1,4 +1,5 @@
 import Checkpoints
+import TestSupport
 import Testing
 
 @Suite("HDF5: integer datasets")
@@ -39,7 +40,7 @@ struct HDF5IntegerTests {
 
     @Test("Written values come back, also from a group")
     func roundTrip() throws {
-        let folder = try HDF5Folder()
+        let folder = try TemporaryFolder()
         let values = (0..<600_006).map { UInt32(truncatingIfNeeded: $0 &* 2_654_435_761) }
         let path = folder.file("t.h5")
         for (dataset, shape) in [("tokens", [600_006]), ("/corpus/train/ids", [3, 200_002]), ("none", [0])] {
@@ -55,7 +56,7 @@ struct HDF5IntegerTests {
 
     @Test("A folder that is not there, and a missing file")
     func failures() throws {
-        let folder = try HDF5Folder()
+        let folder = try TemporaryFolder()
         guard
             case .cannotWrite = checkpointError({
                 try HDF5Dataset.writeIntegers(path: folder.file("no/t.h5"), dataset: "t", shape: [1], values: [1])

@@ -1,5 +1,6 @@
 import Checkpoints
 import Foundation
+import TestSupport
 import Testing
 
 @Suite("HDF5: files of other people")
@@ -39,7 +40,7 @@ struct HDF5LayoutTests {
 
     @Test("A config.json beside the file counts if the file has none, a given one always")
     func configurationFiles() throws {
-        let folder = try HDF5Folder()
+        let folder = try TemporaryFolder()
         for name in ["bare-root", "flat-root"] {
             try write(bytes(of: hdf5Fixture(name)), to: folder.file(name + ".h5"))
         }
@@ -87,7 +88,7 @@ struct HDF5LayoutTests {
 
     @Test("CoLA-M names become the canonical ones")
     func colaM() throws {
-        let folder = try HDF5Folder()
+        let folder = try TemporaryFolder()
         let canonical = [
             "model.embed_tokens.weight", "model.layers.0.mlp.down_proj.cola_b",
             "model.layers.0.self_attn.q_proj.cola_a", "model.layers.1.mlp.down_proj.cola_b",

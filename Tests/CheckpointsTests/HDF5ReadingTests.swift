@@ -1,5 +1,6 @@
 import Checkpoints
 import Foundation
+import TestSupport
 import Testing
 
 @Suite("HDF5: reading tensors")
@@ -81,7 +82,7 @@ struct HDF5ReadingTests {
 
     @Test("Files that are missing, folders, empty or something else")
     func notHDF5() throws {
-        let folder = try HDF5Folder()
+        let folder = try TemporaryFolder()
         #expect(
             checkpointError { _ = try HDF5Checkpoint(path: folder.file("none.h5")) }
                 == .missing(path: folder.file("none.h5")))
@@ -100,7 +101,7 @@ struct HDF5ReadingTests {
 
     @Test("A file cut anywhere is unreadable, with both sizes", arguments: ["types", "flat-root", "reference"])
     func truncated(file: String) throws {
-        let folder = try HDF5Folder()
+        let folder = try TemporaryFolder()
         let whole = try bytes(of: hdf5Fixture(file))
         let path = folder.file("cut.h5")
         for size in Array(stride(from: 1, to: whole.count, by: 311)) + [whole.count - 1] {

@@ -2,22 +2,6 @@ import Checkpoints
 import Foundation
 import Tensors
 
-/// A folder that is removed with everything in it.
-final class HDF5Folder {
-    let path: String
-
-    init() throws {
-        path = FileManager.default.temporaryDirectory.appendingPathComponent("cola-hdf5-\(UUID().uuidString)").path
-        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
-    }
-
-    deinit { try? FileManager.default.removeItem(atPath: path) }
-
-    func file(_ name: String) -> String { path + "/" + name }
-
-    var contents: [String] { ((try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []).sorted() }
-}
-
 func hdf5Fixture(_ name: String) -> String {
     Bundle.module.bundleURL.appendingPathComponent("Fixtures/hdf5/\(name).h5").path
 }

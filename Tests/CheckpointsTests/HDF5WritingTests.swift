@@ -1,6 +1,7 @@
 import Checkpoints
 import Foundation
 import Tensors
+import TestSupport
 import Testing
 
 @Suite("HDF5: writing checkpoints")
@@ -33,7 +34,7 @@ struct HDF5WritingTests {
 
     @Test("Every element comes back as it is rounded", arguments: ElementType.allCases, [nil, 1, 9])
     func roundTrip(type: ElementType, deflate: Int?) throws {
-        let folder = try HDF5Folder()
+        let folder = try TemporaryFolder()
         let path = folder.file("a.h5")
         let tensor = Matrix(shape: [5, 5], Self.special)
         let writer = try Self.writer(path, type: type, deflate: deflate)
@@ -54,7 +55,7 @@ struct HDF5WritingTests {
 
     @Test("NaN stays NaN, in single precision with its payload", arguments: ElementType.allCases)
     func notANumber(type: ElementType) throws {
-        let folder = try HDF5Folder()
+        let folder = try TemporaryFolder()
         let patterns: [UInt32] = [0x7FC0_0000, 0xFFC0_0000, 0x7FC1_2345]
         let writer = try Self.writer(folder.file("a.h5"), type: type)
         try writer.write("x.weight", Matrix(shape: [3], patterns.map { Float(bitPattern: $0) }))
@@ -68,7 +69,7 @@ struct HDF5WritingTests {
         "Tensors of many chunks, by rows that do not divide them",
         arguments: [[1031, 523], [3, 400_009], [700_001], [11, 7, 4099], [1, 1], [], [0, 3], [3, 0]])
     func shapes(shape: [Int]) throws {
-        let folder = try HDF5Folder()
+        let folder = try TemporaryFolder()
         let tensor = Matrix(uninitialized: shape)
         for i in 0..<tensor.count { tensor.pointer[i] = Float(i) * 0.5 }
         let writer = try Self.writer(folder.file("a.h5"))
@@ -92,7 +93,7 @@ struct HDF5WritingTests {
 
     @Test("Equal input gives equal bytes")
     func deterministic() throws {
-        let folder = try HDF5Folder()
+        let folder = try TemporaryFolder()
         for name in ["a.h5", "b.h5"] {
             let writer = try Self.writer(folder.file(name), type: .bf16)
             try writer.write("model.norm.weight", Matrix(shape: [25], Self.special))
@@ -103,7 +104,7 @@ struct HDF5WritingTests {
 
     @Test("Texts longer than an attribute once could be")
     func longTexts() throws {
-        let folder = try HDF5Folder()
+        let folder = try TemporaryFolder()
         let text = String(repeating: "0123456789", count: 20_000)
         let writer = try CheckpointWriter(
             path: folder.file("a.h5"), configuration: text, provenance: "", tokenizer: .tokenizerJSON([]))
@@ -117,7 +118,7 @@ struct HDF5WritingTests {
 
     @Test("A flipped byte of a chunk is an error that names the file and the tensor; others stay readable")
     func flippedByte() throws {
-        let folder = try HDF5Folder()
+        let folder = try TemporaryFolder()
         let path = folder.file("a.h5")
         let writer = try Self.writer(path)
         try writer.write("good.weight", Matrix(shape: [4], [1, 2, 3, 4]))
@@ -139,7 +140,7 @@ struct HDF5WritingTests {
 
     @Test("No flipped byte of a file changes a tensor or a text unnoticed")
     func everyByte() throws {
-        let folder = try HDF5Folder()
+        let folder = try TemporaryFolder()
         let path = folder.file("a.h5")
         let writer = try Self.writer(path, type: .bf16)
         try writer.write("model.norm.weight", Matrix(shape: [5, 5], Self.special))
@@ -167,14 +168,14 @@ struct HDF5WritingTests {
     func cannotStart() throws {
         let newer = try #require(checkpointError { _ = try HDF5Checkpoint(path: hdf5Fixture("newer")) })
         #expect(newer.description.contains("format_version: found 2, expected 1"))
-        let folder = try HDF5Folder()
+        let folder = try TemporaryFolder()
         let error = checkpointError { _ = try Self.writer(folder.file("none/a.h5")) }
         #expect(error == .cannotWrite(path: folder.file("none/a.h5"), reason: "No such file or directory"))
     }
 
     @Test("Numbers too large for the stored type, names used twice or with a slash: refused, and nothing remains")
     func refused() throws {
-        let folder = try HDF5Folder()
+        let folder = try TemporaryFolder()
         func problem(_ body: (CheckpointWriter) throws -> Void) throws -> String {
             let writer = try Self.writer(folder.file("a.h5"), type: .f16)
             let error = try #require(checkpointError { try body(writer) })
@@ -192,7 +193,7 @@ struct HDF5WritingTests {
     @Test("A writer that is thrown away, or whose rows cannot be had, leaves nothing")
     func abandoned() throws {
         struct NoRows: Error {}
-        let folder = try HDF5Folder()
+        let folder = try TemporaryFolder()
         do {
             let writer = try Self.writer(folder.file("a.h5"))
             try writer.write("x.weight", Matrix(shape: [1], [1]))
@@ -205,7 +206,7 @@ struct HDF5WritingTests {
 
     @Test("An existing file stays as it was until the new one is complete")
     func replaces() throws {
-        let folder = try HDF5Folder()
+        let folder = try TemporaryFolder()
         for value in [Float(1), 2] {
             let writer = try Self.writer(folder.file("a.h5"))
             try writer.write("x.weight", Matrix(shape: [1], [value]))
@@ -217,7 +218,7 @@ struct HDF5WritingTests {
 
     @Test("A process started while a file is written does not keep it from being read back")
     func inherited() throws {
-        let folder = try HDF5Folder()
+        let folder = try TemporaryFolder()
         let writer = try Self.writer(folder.file("a.h5"))
         try writer.write("x.weight", Matrix(shape: [1], [1]))
         // Has the open file too, as the library does not close it for other programs, and holds it for a while.

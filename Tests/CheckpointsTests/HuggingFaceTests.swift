@@ -1,9 +1,12 @@
+import TestSupport
 import Testing
 
 @testable import Checkpoints
 
 @Suite("Hugging Face folders") struct HuggingFaceTests {
-    private let folder = TemporaryFolder()
+    private let folder: TemporaryFolder
+
+    init() throws { folder = try TemporaryFolder() }
     private let first: [(name: String, shape: [Int], values: [Float])] = [("model.norm.weight", [2], [1, 2])]
     private let second: [(name: String, shape: [Int], values: [Float])] = [
         ("lm_head.weight", [3, 2], [1, 2, 3, 4, 5, 6])

@@ -1,9 +1,12 @@
+import TestSupport
 import Testing
 
 @testable import Checkpoints
 
 @Suite("llama2.c files") struct Llama2CTests {
-    private let folder = TemporaryFolder()
+    private let folder: TemporaryFolder
+
+    init() throws { folder = try TemporaryFolder() }
 
     /// hidden 8, MLP 6, two layers, two heads of size 4, one of keys and values, vocabulary 5, context 3.
     private func model(tied: Bool) -> (bytes: [UInt8], values: [Float]) {

@@ -1,9 +1,12 @@
+import TestSupport
 import Testing
 
 @testable import Checkpoints
 
 @Suite("safetensors files") struct SafetensorsTests {
-    private let folder = TemporaryFolder()
+    private let folder: TemporaryFolder
+
+    init() throws { folder = try TemporaryFolder() }
 
     @Test("every floating-point type is read, at any alignment")
     func types() throws {

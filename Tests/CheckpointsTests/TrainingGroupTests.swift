@@ -1,6 +1,7 @@
 import Checkpoints
 import Foundation
 import Tensors
+import TestSupport
 import Testing
 
 @Suite("HDF5: what a training run adds")
@@ -48,7 +49,7 @@ struct TrainingGroupTests {
 
     @Test("Everything comes back bit for bit, moments in single precision whatever the weights are stored as")
     func roundTrip() throws {
-        let folder = try HDF5Folder()
+        let folder = try TemporaryFolder()
         try write(folder.file("a.h5"))
         try expectSound(folder.file("a.h5"))
         #expect(try HDF5Checkpoint.carriesTraining(path: folder.file("a.h5")))
@@ -62,7 +63,7 @@ struct TrainingGroupTests {
 
     @Test("No flipped byte of a file changes anything unnoticed")
     func everyByte() throws {
-        let folder = try HDF5Folder()
+        let folder = try TemporaryFolder()
         let path = folder.file("a.h5")
         try write(path)
         let whole = try bytes(of: path)
@@ -78,7 +79,7 @@ struct TrainingGroupTests {
 
     @Test("A moment and a weight of one name are two; a moment written twice is an error, and nothing remains")
     func twice() throws {
-        let folder = try HDF5Folder()
+        let folder = try TemporaryFolder()
         let writer = try CheckpointWriter(
             path: folder.file("a.h5"), configuration: "{}", provenance: "{}", tokenizer: nil)
         let one = Matrix(shape: [1], [1])
@@ -91,7 +92,7 @@ struct TrainingGroupTests {
 
     @Test("A moment that is asked for with another size, or is not there")
     func wrongRequests() throws {
-        let folder = try HDF5Folder()
+        let folder = try TemporaryFolder()
         let path = folder.file("a.h5")
         try write(path)
         let checkpoint = try HDF5Checkpoint(path: path)

@@ -1,6 +1,7 @@
 import Checkpoints
 import Foundation
 import Tensors
+import TestSupport
 import Testing
 import Transformer
 
@@ -26,10 +27,8 @@ import Transformer
 
     @Test(.enabled(if: builtExample != nil, "scripts/test builds the example and sets COLA_EXAMPLE"))
     func theExampleFindsTheRankOfEveryModule() throws {
-        let folder = FileManager.default.temporaryDirectory.appending(path: "cola-example-\(UUID().uuidString)")
-        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-        defer { try? FileManager.default.removeItem(at: folder) }
-        let (model, text) = (folder.appending(path: "model.h5").path, folder.appending(path: "text.txt").path)
+        let folder = try TemporaryFolder()
+        let (model, text) = (folder.file("model.h5"), folder.file("text.txt"))
         try writeModel(to: model)
         try String(repeating: "The state of the union is strong. ", count: 40).write(
             toFile: text, atomically: true, encoding: .utf8)

@@ -10,12 +10,11 @@ import Testing
 struct SpectrumTableTests {
     /// The records of a file in the strict form of RFC 4180: lines end in CR LF, the last one too.
     private func records(_ write: (AtomicFile) throws -> Void) throws -> [[String]] {
-        let url = FileManager.default.temporaryDirectory.appendingPathComponent("cola-table-\(UUID().uuidString).csv")
-        defer { try? FileManager.default.removeItem(at: url) }
-        let file = try AtomicFile(url.path)
+        let folder = try TemporaryFolder()
+        let file = try AtomicFile(folder.file("table.csv"))
         try write(file)
         try file.commit()
-        let text = try String(decoding: Data(contentsOf: url), as: UTF8.self)
+        let text = try folder.text("table.csv")
         let lines = text.components(separatedBy: "\r\n")
         #expect(lines.last == "" && !lines.dropLast().contains(""))
         #expect(!lines.contains { line in line.utf8.contains { [10, 13, 34].contains($0) } })

@@ -1,4 +1,5 @@
 import Checkpoints
+import Tensors
 import Testing
 
 @testable import Tokenizers
@@ -192,7 +193,7 @@ struct BadTokenizerTests {
                 continue
             }
         }
-        var generator = SeededGenerator(state: 6)
+        var generator = SeededGenerator(seed: 6)
         for _ in 0..<200 {
             var damaged = bytes
             for _ in 0..<3 {

@@ -1,4 +1,5 @@
 import Checkpoints
+import Tensors
 import Testing
 
 @testable import Tokenizers
@@ -21,7 +22,7 @@ struct BytePairTests {
 
     @Test("Scan and heap merge as the definition does", arguments: [1, 2, 3, 7, 39, 40, 41, 42, 97, 211])
     func merging(length: Int) {
-        var generator = SeededGenerator(state: UInt64(length))
+        var generator = SeededGenerator(seed: UInt64(length))
         for round in 0..<20 {
             // Ids 0..<3 are bytes; each merge makes a new id of any two earlier ones.
             var merges: [MergeTable.Merge] = []
@@ -42,7 +43,7 @@ struct BytePairTests {
 
     @Test("A heap yields its numbers in order")
     func heap() {
-        var generator = SeededGenerator(state: 3)
+        var generator = SeededGenerator(seed: 3)
         var heap = MinimumHeap()
         let numbers = (0..<1000).map { _ in UInt64.random(in: 0..<500, using: &generator) }
         for number in numbers { heap.push(number) }
@@ -54,7 +55,7 @@ struct BytePairTests {
     @Test("A word of a megabyte without white space comes back whole")
     func longWord() throws {
         let tokenizer = try Fixture.tokenizer("gpt2")
-        var generator = SeededGenerator(state: 4)
+        var generator = SeededGenerator(seed: 4)
         let word = (0..<1_000_000).map { _ in UInt8.random(in: 97...122, using: &generator) }
         let ids = try tokenizer.encode(word)
         #expect(ids.count < word.count)
@@ -64,7 +65,7 @@ struct BytePairTests {
     @Test("Any bytes, valid UTF-8 or not, come back unchanged", arguments: ["gpt2", "llama3", "smollm2"])
     func anyBytes(name: String) throws {
         let tokenizer = try Fixture.tokenizer(name)
-        var generator = SeededGenerator(state: 5)
+        var generator = SeededGenerator(seed: 5)
         for count in 0..<300 {
             let bytes = (0..<count).map { _ in UInt8.random(in: 0...255, using: &generator) }
             #expect(tokenizer.decodeBytes(try tokenizer.encode(bytes)) == bytes)

@@ -1,14 +1,16 @@
 import Checkpoints
 import Foundation
+import Tensors
+import TestSupport
 import Testing
 
 @testable import Tokenizers
 
 @Suite("Token files read where they lie")
 struct MappedTokensTests {
-    private let folder: ScratchFolder
+    private let folder: TemporaryFolder
 
-    init() throws { folder = try ScratchFolder() }
+    init() throws { folder = try TemporaryFolder() }
 
     private func ids(_ tokens: MappedTokens, _ positions: Range<Int>) -> [UInt32] {
         [UInt32](unsafeUninitializedCapacity: positions.count) { result, count in
@@ -44,10 +46,10 @@ struct MappedTokensTests {
 
     @Test("Raw numbers, in parts, at odd places and over several blocks")
     func raw() throws {
-        var generator = SeededGenerator(state: 4)
+        var generator = SeededGenerator(seed: 4)
         let expected = (0..<10_007).map { _ in UInt32.random(in: 0..<50_000, using: &generator) }
         for suffix in ["u16", "u32"] {
-            let path = folder.path("a.\(suffix)")
+            let path = folder.file("a.\(suffix)")
             try TokenFile.write(TokenIDs(ids: expected), to: path)
             let tokens = try #require(try MappedTokens(path))
             #expect(tokens.path == path && tokens.rowLength == nil)
@@ -96,7 +98,7 @@ struct MappedTokensTests {
 
     @Test("Raw files that are missing, empty or cut short are refused as when read whole")
     func refusedFiles() throws {
-        try expectSameRefusal(folder.path("none.u16"))
+        try expectSameRefusal(folder.file("none.u16"))
         try expectSameRefusal(folder.write([1, 2, 3], "odd.u16"))
         try expectSameRefusal(folder.write([1, 2, 3, 4, 5, 6], "odd.u32"))
         try expectSameRefusal(folder.write([], "empty.u32"))

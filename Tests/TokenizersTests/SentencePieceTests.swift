@@ -1,3 +1,4 @@
+import Tensors
 import Testing
 
 @testable import Tokenizers
@@ -12,7 +13,7 @@ struct SentencePieceTests {
     func cutting() throws {
         let tokenizer = try load("bpe")
         #expect(tokenizer.splitsAtSpaces)
-        var generator = SeededGenerator(state: 11)
+        var generator = SeededGenerator(seed: 11)
         let parts: [[UInt8]] =
             [
                 " ", " ", " ", "  ", "\n", "\t", "a", "the", "Tool", "<tool>", "5", "12", ".", "é", "北", "\u{2581}",

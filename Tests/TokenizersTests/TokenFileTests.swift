@@ -1,13 +1,15 @@
 import Checkpoints
+import Tensors
+import TestSupport
 import Testing
 
 @testable import Tokenizers
 
 @Suite("Token files")
 struct TokenFileTests {
-    private let folder: ScratchFolder
+    private let folder: TemporaryFolder
 
-    init() throws { folder = try ScratchFolder() }
+    init() throws { folder = try TemporaryFolder() }
 
     private func failure(_ body: () throws -> Void) -> CheckpointError? {
         do {
@@ -80,7 +82,7 @@ struct TokenFileTests {
         #expect("\(long)".contains("found 13 bytes, expected 2 × 3 elements of 2 bytes"))
         let version = try #require(readFailure(try folder.write(bytes.prefix(6) + [4] + bytes.dropFirst(7), "v4.npy")))
         #expect("\(version)".contains("4.0"))
-        var generator = SeededGenerator(state: 8)
+        var generator = SeededGenerator(seed: 8)
         for _ in 0..<500 {
             var damaged = bytes
             damaged[Int.random(in: 0..<bytes.count, using: &generator)] = .random(in: 0...255, using: &generator)
@@ -93,7 +95,7 @@ struct TokenFileTests {
 
     @Test("What is no token file is refused with the reason")
     func badFiles() throws {
-        let path = folder.path("none.u16")
+        let path = folder.file("none.u16")
         #expect(readFailure(path) == .missing(path: path))
         let odd = try folder.write([1, 2, 3], "odd.u16")
         #expect("\(try #require(readFailure(odd)))".contains("length: found 3 bytes, expected a multiple of 2"))
@@ -110,7 +112,7 @@ struct TokenFileTests {
     @Test(
         "What was written is read back", arguments: ["a.u16", "a.u32", "a.npy", "a.h5", "b.h5:/corpus/train", "c.hdf5"])
     func roundTrip(name: String) throws {
-        let path = folder.path(name)
+        let path = folder.file(name)
         let flat = TokenIDs(ids: [0, 1, 65535, 17, 3, 9])
         try TokenFile.write(flat, to: path)
         #expect(try TokenFile.read(path) == flat)
@@ -129,53 +131,53 @@ struct TokenFileTests {
 
     @Test("The bytes written are those of the format")
     func writtenBytes() throws {
-        try TokenFile.write(TokenIDs(ids: [258, 3]), to: folder.path("a.u16"))
-        #expect(try folder.read("a.u16") == [2, 1, 3, 0])
-        try TokenFile.write(TokenIDs(ids: [258, 3]), to: folder.path("a.u32"))
-        #expect(try folder.read("a.u32") == [2, 1, 0, 0, 3, 0, 0, 0])
+        try TokenFile.write(TokenIDs(ids: [258, 3]), to: folder.file("a.u16"))
+        #expect(try folder.bytes("a.u16") == [2, 1, 3, 0])
+        try TokenFile.write(TokenIDs(ids: [258, 3]), to: folder.file("a.u32"))
+        #expect(try folder.bytes("a.u32") == [2, 1, 0, 0, 3, 0, 0, 0])
         // NumPy wrote this file: version 1.0, uint16.
-        try TokenFile.write(TokenIDs(ids: [0, 1, 2, 100, 7, 42], rowLength: 3), to: folder.path("a.npy"))
-        #expect(try folder.read("a.npy") == Fixture.bytes("numpy/type-le-u2.npy"))
-        try TokenFile.write(TokenIDs(ids: [65536]), to: folder.path("b.npy"))
-        #expect(String(decoding: try folder.read("b.npy").prefix(80), as: UTF8.self).contains("'<u4'"))
+        try TokenFile.write(TokenIDs(ids: [0, 1, 2, 100, 7, 42], rowLength: 3), to: folder.file("a.npy"))
+        #expect(try folder.bytes("a.npy") == Fixture.bytes("numpy/type-le-u2.npy"))
+        try TokenFile.write(TokenIDs(ids: [65536]), to: folder.file("b.npy"))
+        #expect(String(decoding: try folder.bytes("b.npy").prefix(80), as: UTF8.self).contains("'<u4'"))
     }
 
     @Test("An id that does not fit leaves no file")
     func tooLarge() throws {
-        let path = folder.path("a.u16")
+        let path = folder.file("a.u16")
         let error = failure { try TokenFile.write(TokenIDs(ids: [1, 65535, 65536]), to: path) }
         #expect("\(try #require(error))".contains("token 2: found the id 65536, expected at most 65535"))
         #expect(folder.contents == [])
-        #expect(failure { try TokenFile.write(TokenIDs(ids: [1]), to: folder.path("a.txt")) } != nil)
-        #expect(failure { try TokenFile.write(TokenIDs(ids: [1]), to: folder.path("none/a.u16")) } != nil)
+        #expect(failure { try TokenFile.write(TokenIDs(ids: [1]), to: folder.file("a.txt")) } != nil)
+        #expect(failure { try TokenFile.write(TokenIDs(ids: [1]), to: folder.file("none/a.u16")) } != nil)
     }
 
     @Test("HDF5 datasets: negative ids and missing names")
     func hdf5() throws {
-        let path = folder.path("a.h5")
+        let path = folder.file("a.h5")
         try TokenFile.write(TokenIDs(ids: [1, 2], rowLength: 1), to: path + ":/x/y")
         let error = try #require(readFailure(path))
         #expect("\(error)".contains("/tokens"))
         #expect("\(error)".contains("/x/y"))
-        #expect(readFailure(folder.path("none.h5")) == .missing(path: folder.path("none.h5")))
+        #expect(readFailure(folder.file("none.h5")) == .missing(path: folder.file("none.h5")))
     }
 
     @Test("An array of floats is written as NumPy writes it, in pieces")
     func floats() throws {
         let values: [Float] = [0.5, -1, 2, 1e-30, .infinity, 3.25]
-        let writer = try NumpyWriter(path: folder.path("a.npy"), shape: [2, 3], type: .float32)
+        let writer = try NumpyWriter(path: folder.file("a.npy"), shape: [2, 3], type: .float32)
         try writer.write(Array(values[..<4]))
         #expect(!folder.contents.contains("a.npy"))
         try writer.write(Array(values[4...]))
         try writer.finish()
-        #expect(try folder.read("a.npy") == Fixture.bytes("numpy/float32-written.npy"))
+        #expect(try folder.bytes("a.npy") == Fixture.bytes("numpy/float32-written.npy"))
         #expect(folder.contents == ["a.npy"])
     }
 
     @Test("An array that was not finished leaves no file")
     func unfinished() throws {
         do {
-            let writer = try NumpyWriter(path: folder.path("a.npy"), shape: [2, 3])
+            let writer = try NumpyWriter(path: folder.file("a.npy"), shape: [2, 3])
             try writer.write([1, 2, 3] as [Float])
         }
         #expect(folder.contents == [])

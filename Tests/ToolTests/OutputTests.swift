@@ -1,5 +1,6 @@
 import Checkpoints
 import Foundation
+import TestSupport
 import Testing
 
 @Suite("Outputs that cannot be written, and interruptions", .serialized)
@@ -55,11 +56,10 @@ struct OutputTests {
     @Test("A full disk", .enabled(if: SmallDisk.canMount, "mounting a small disk needs rights"), arguments: 0..<5)
     func fullDisk(_ index: Int) throws {
         let (tool, arguments) = Self.commands[index]
-        try workplace.makeFolder("disk")
-        let disk = try #require(SmallDisk(workplace.file("disk"), kibibytes: arguments[0] == "tokenize" ? 0 : 16))
+        let disk = try #require(SmallDisk("disk", in: workplace, kibibytes: arguments[0] == "tokenize" ? 0 : 16))
         // The tokens would fit the smallest of disks.
         if arguments[0] == "tokenize" {
-            try Data(count: disk.free()).write(to: URL(fileURLWithPath: disk.path + "/full"))
+            try Data(count: disk.freeBytes).write(to: URL(fileURLWithPath: disk.path + "/full"))
         }
         let output = "disk/out\(suffix(arguments))"
         try workplace.refuse(
@@ -68,8 +68,7 @@ struct OutputTests {
 
     @Test("A disk that can only be read", .enabled(if: SmallDisk.canMount, "mounting a small disk needs rights"))
     func readOnly() throws {
-        try workplace.makeFolder("disk")
-        let disk = try #require(SmallDisk(workplace.file("disk"), kibibytes: 64, isReadOnly: true))
+        let disk = try #require(SmallDisk("disk", in: workplace, kibibytes: 64, isReadOnly: true))
         for (tool, arguments) in Self.commands {
             let output = "disk/out\(suffix(arguments))"
             try workplace.refuse(73, tool, arguments + [output, "--quiet"], mentions: ["Read-only file system"])
@@ -157,27 +156,4 @@ struct OutputTests {
         tool.send(SIGINT)
         try expectInterrupted(tool, contents: contents)
     }
-}
-
-/// A file system of a given size, if this process may mount one.
-final class SmallDisk {
-    let path: String
-
-    init?(_ path: String, kibibytes: Int, isReadOnly: Bool = false) {
-        self.path = path
-        let flags = isReadOnly ? UInt(MS_RDONLY) : 0
-        guard mount("tmpfs", path, "tmpfs", flags, "size=\(max(4, kibibytes))k") == 0 else { return nil }
-    }
-
-    deinit { umount2(path, Int32(MNT_DETACH)) }
-
-    func free() -> Int {
-        var status = statvfs()
-        return statvfs(path, &status) == 0 ? Int(status.f_bavail) * Int(status.f_bsize) : 0
-    }
-
-    static let canMount: Bool = {
-        guard let workplace = try? Workplace() else { return false }
-        return SmallDisk(workplace.path, kibibytes: 64) != nil
-    }()
 }

@@ -1,5 +1,6 @@
 import Checkpoints
 import Foundation
+import TestSupport
 import Testing
 
 /// The tools as a user runs them.
@@ -33,46 +34,15 @@ struct Outcome: CustomStringConvertible {
     }
 }
 
-/// A folder that vanishes with the object; tools run in it.
-final class Workplace {
-    let path: String
+/// A folder in which tools run.
+typealias Workplace = TemporaryFolder
 
-    init() throws {
-        path = FileManager.default.temporaryDirectory.appendingPathComponent("cola-tools-\(UUID().uuidString)").path
-        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
-    }
-
+extension Workplace {
     /// With the dense model in own.h5 and a text of about so many bytes in text.txt.
     convenience init(textBytes: Int) throws {
         try self.init()
         try TinyModel.dense.writeCheckpoint(file("own.h5"))
         try write(TinyModel.text(textBytes), "text.txt")
-    }
-
-    deinit { try? FileManager.default.removeItem(atPath: path) }
-
-    func file(_ name: String) -> String { "\(path)/\(name)" }
-
-    func makeFolder(_ name: String) throws {
-        try FileManager.default.createDirectory(atPath: file(name), withIntermediateDirectories: false)
-    }
-
-    @discardableResult
-    func write(_ bytes: [UInt8], _ name: String) throws -> String {
-        try Data(bytes).write(to: URL(fileURLWithPath: file(name)))
-        return file(name)
-    }
-
-    @discardableResult
-    func write(_ text: String, _ name: String) throws -> String { try write(Array(text.utf8), name) }
-
-    func bytes(_ name: String) throws -> [UInt8] { [UInt8](try Data(contentsOf: URL(fileURLWithPath: file(name)))) }
-
-    func text(_ name: String) throws -> String { String(decoding: try bytes(name), as: UTF8.self) }
-
-    /// Every file and folder below, hidden ones as well.
-    var contents: [String] {
-        (FileManager.default.enumerator(atPath: path)?.compactMap { $0 as? String } ?? []).sorted()
     }
 
     // MARK: - Running
@@ -157,13 +127,12 @@ func expectOneMessage(
 final class RunningTool {
     private let process = Process()
     private let ended = DispatchSemaphore(value: 0)
-    private let capture: String
+    private let capture: TemporaryFolder
     private let description: String
 
     init(_ tool: Tool, _ arguments: [String], folder: String, before: String, after: String) throws {
         description = "\(tool.rawValue) \(arguments.joined(separator: " "))"
-        capture = FileManager.default.temporaryDirectory.appendingPathComponent("cola-run-\(UUID().uuidString)").path
-        try FileManager.default.createDirectory(atPath: capture, withIntermediateDirectories: true)
+        capture = try TemporaryFolder()
         if before.isEmpty && after.isEmpty {
             process.executableURL = URL(fileURLWithPath: tool.path)
             process.arguments = arguments
@@ -173,8 +142,8 @@ final class RunningTool {
         }
         process.currentDirectoryURL = URL(fileURLWithPath: folder)
         process.standardInput = FileHandle.nullDevice
-        process.standardOutput = try Self.sink("\(capture)/output")
-        process.standardError = try Self.sink("\(capture)/errors")
+        process.standardOutput = try Self.sink(capture.file("output"))
+        process.standardError = try Self.sink(capture.file("errors"))
         let ended = ended
         process.terminationHandler = { _ in ended.signal() }
         // Tests may run on threads that block signals, and a child has the mask of the thread that starts it.
@@ -184,8 +153,6 @@ final class RunningTool {
         defer { pthread_sigmask(SIG_SETMASK, &former, nil) }
         try process.run()
     }
-
-    deinit { try? FileManager.default.removeItem(atPath: capture) }
 
     private static func sink(_ path: String) throws -> FileHandle {
         _ = FileManager.default.createFile(atPath: path, contents: nil)
@@ -209,12 +176,9 @@ final class RunningTool {
             send(SIGKILL)
             ended.wait()
         }
-        func text(_ name: String) throws -> String {
-            String(decoding: try Data(contentsOf: URL(fileURLWithPath: "\(capture)/\(name)")), as: UTF8.self)
-        }
         return Outcome(
             status: process.terminationStatus, isKilled: process.terminationReason == .uncaughtSignal,
-            output: try text("output"), errors: try text("errors"))
+            output: try capture.text("output"), errors: try capture.text("errors"))
     }
 
     /// Waits until something has happened, or the tool has ended; returns whether it has happened.

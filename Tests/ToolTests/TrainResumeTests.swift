@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Checkpoints
@@ -162,9 +163,8 @@ struct ResumeTests {
     func fullDisk() throws {
         try workplace.train("pretrain", ["out": "whole"])
         let size = try workplace.bytes(Workplace.checkpoint(8, of: "whole")).count
-        try workplace.makeFolder("disk")
         // Room for one checkpoint and the metrics, not for a second checkpoint.
-        let disk = try #require(SmallDisk(workplace.file("disk"), kibibytes: size * 3 / 2 / 1024))
+        let disk = try #require(SmallDisk("disk", in: workplace, kibibytes: size * 3 / 2 / 1024))
         let outcome = try workplace.run(
             .train, workplace.line("pretrain", ["out": "disk/run", "save-every": "3"]) + ["--quiet"])
         #expect(outcome.status == 73 && !outcome.isKilled, "\(outcome)")

@@ -1,5 +1,6 @@
 import Checkpoints
 import Foundation
+import TestSupport
 import Testing
 import Tokenizers
 
@@ -7,9 +8,9 @@ import Tokenizers
 
 @Suite("Texts to train on")
 struct CorpusTests {
-    private let folder: CorpusFolder
+    private let folder: TemporaryFolder
 
-    init() throws { folder = try CorpusFolder() }
+    init() throws { folder = try TemporaryFolder() }
 
     private func data(
         _ corpora: [TokenCorpus], length: Int = 4, packing: Packing = .packed, separator: UInt32? = nil,
@@ -139,9 +140,9 @@ struct CorpusTests {
 
     @Test("A missing or damaged file is refused as the token file's reader does")
     func badFiles() throws {
-        let path = folder.path("none.u16")
+        let path = folder.file("none.u16")
         #expect(throws: CheckpointError.missing(path: path)) { try TokenCorpus(file: path) }
-        #expect(throws: CheckpointError.self) { try TokenCorpus(file: folder.path("none.h5")) }
+        #expect(throws: CheckpointError.self) { try TokenCorpus(file: folder.file("none.h5")) }
         #expect(throws: CheckpointError.self) { try TokenCorpus(file: "tokens.bin") }
     }
 
@@ -150,7 +151,7 @@ struct CorpusTests {
         let corpus = try folder.corpus("a.u16", .init(repeating: 7, count: 21))
         let data = try data([corpus])
         #expect(try data.batch(from: 0, count: 5).tokens.ids == .init(repeating: 7, count: 20))
-        let file = try FileHandle(forWritingTo: URL(fileURLWithPath: folder.path("a.u16")))
+        let file = try FileHandle(forWritingTo: URL(fileURLWithPath: folder.file("a.u16")))
         try file.seek(toOffset: 40)
         // The last token of all: a target only.
         try file.write(contentsOf: [100, 0])

@@ -1,20 +1,13 @@
 import Foundation
 import Tensors
+import TestSupport
 import Tokenizers
 import Training
 
-/// A folder of token files that is removed again.
-final class CorpusFolder {
-    let url = FileManager.default.temporaryDirectory.appendingPathComponent("corpus-\(UUID().uuidString)")
-
-    init() throws { try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true) }
-    deinit { try? FileManager.default.removeItem(at: url) }
-
-    func path(_ name: String) -> String { url.appendingPathComponent(name).path }
-
+extension TemporaryFolder {
     func corpus(_ name: String, _ ids: [UInt32], rowLength: Int? = nil) throws -> TokenCorpus {
-        try TokenFile.write(TokenIDs(ids: ids, rowLength: rowLength), to: path(name))
-        return try TokenCorpus(file: path(name))
+        try TokenFile.write(TokenIDs(ids: ids, rowLength: rowLength), to: file(name))
+        return try TokenCorpus(file: file(name))
     }
 
     /// An array of 64-bit integers, as NumPy makes them by default.
@@ -24,17 +17,16 @@ final class CorpusFolder {
         let text = "{'descr': '<i8', 'fortran_order': \(isFortranOrder ? "True" : "False"), 'shape': \(shape), }\n"
         var bytes = Data([0x93, 0x4E, 0x55, 0x4D, 0x50, 0x59, 1, 0, UInt8(text.utf8.count), 0]) + Data(text.utf8)
         for number in numbers { withUnsafeBytes(of: number.littleEndian) { bytes.append(contentsOf: $0) } }
-        try bytes.write(to: URL(fileURLWithPath: path(name)))
-        return try TokenCorpus(file: path(name))
+        return try TokenCorpus(file: try write(bytes, name))
     }
 
     /// A file of zeros that takes no space.
     func emptyFile(_ name: String, bytes: Int) throws -> String {
-        try Data().write(to: URL(fileURLWithPath: path(name)))
-        let file = try FileHandle(forWritingTo: URL(fileURLWithPath: path(name)))
+        let path = try write([], name)
+        let file = try FileHandle(forWritingTo: URL(fileURLWithPath: path))
         try file.truncate(atOffset: UInt64(bytes))
         try file.close()
-        return path(name)
+        return path
     }
 }
 

@@ -1,22 +1,23 @@
 import Checkpoints
 import Foundation
 import Glibc
+import TestSupport
 import Testing
 
 @testable import Training
 
 @Suite("Metrics of a training run")
 struct MetricsTests {
-    let place: RunPlace
+    let place: TemporaryFolder
     let history = SampleRun.history(steps: 9)
 
-    init() throws { place = try RunPlace() }
+    init() throws { place = try TemporaryFolder() }
 
     private func folder() throws -> RunFolder { try RunFolder(existing: place.path) }
 
     /// Both files after a run of so many steps.
     private func uninterrupted(steps: Int) throws -> [String] {
-        let other = try RunPlace()
+        let other = try TemporaryFolder()
         let log = try MetricsLog(in: try RunFolder(existing: other.path))
         for record in history.prefix(steps) { try log.append(record) }
         return [try other.text("metrics.csv"), try other.text("metrics.jsonl")]
@@ -123,16 +124,16 @@ struct MetricsTests {
 
     @Test("A log in a folder that is not there")
     func noFolder() throws {
-        let other = try RunPlace()
+        let other = try TemporaryFolder()
         let folder = try RunFolder(existing: other.path)
         try FileManager.default.removeItem(atPath: other.path)
         let error = runError { _ = try MetricsLog(in: folder) }
         #expect(error == .cannotWrite(path: other.path, reason: "No such file or directory"))
     }
 
-    @Test("A full disk leaves whole lines, the same steps in both files", .enabled(if: RunDisk.canMount))
+    @Test("A full disk leaves whole lines, the same steps in both files", .enabled(if: SmallDisk.canMount))
     func fullDisk() throws {
-        let disk = try #require(RunDisk(place.path, kibibytes: 24))
+        let disk = try #require(SmallDisk(".", in: place, kibibytes: 24))
         var log: MetricsLog? = try MetricsLog(in: folder())
         var error: CheckpointError?
         var written = 0

@@ -1,6 +1,7 @@
 import CHDF5
 import Foundation
 import Tensors
+import TestSupport
 import Testing
 
 @testable import Checkpoints
@@ -9,11 +10,11 @@ import Testing
 
 @Suite("Checkpoints of a training run")
 struct RunFileTests {
-    let place: RunPlace
+    let place: TemporaryFolder
     let sample: SampleRun
 
     init() throws {
-        place = try RunPlace()
+        place = try TemporaryFolder()
         sample = try SampleRun()
     }
 

@@ -1,15 +1,16 @@
 import Checkpoints
 import Foundation
 import Glibc
+import TestSupport
 import Testing
 
 @testable import Training
 
 @Suite("The folder of a training run")
 struct RunFolderTests {
-    let place: RunPlace
+    let place: TemporaryFolder
 
-    init() throws { place = try RunPlace() }
+    init() throws { place = try TemporaryFolder() }
 
     private func write(_ steps: [Int], in folder: RunFolder) throws {
         let sample = try SampleRun()
@@ -113,15 +114,14 @@ struct RunFolderTests {
         #expect(try folder.checkpoints().map(\.step) == [3, 4, 5])
     }
 
-    @Test("A full disk leaves the older checkpoints untouched and nothing unfinished", .enabled(if: RunDisk.canMount))
+    @Test("A full disk leaves the older checkpoints untouched and nothing unfinished", .enabled(if: SmallDisk.canMount))
     func fullDisk() throws {
         let sample = try SampleRun()
         try sample.write(place.file("sample.h5"))
         let size = try place.bytes("sample.h5").count
-        try FileManager.default.createDirectory(atPath: place.file("run"), withIntermediateDirectories: false)
         // Room for two checkpoints and parts of a third.
         for part in [0.1, 0.5, 0.9] {
-            let disk = try #require(RunDisk(place.file("run"), kibibytes: Int((2 + part) * Double(size) / 1024) + 4))
+            let disk = try #require(SmallDisk("run", in: place, kibibytes: Int((2 + part) * Double(size) / 1024) + 4))
             let folder = try RunFolder(creating: disk.path)
             for step in [1, 2] { try sample.write(folder.checkpointPath(step: step)) }
             let before = try [1, 2].map { try place.bytes("run/step-0000000\($0).h5") }

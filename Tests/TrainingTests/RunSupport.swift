@@ -1,55 +1,12 @@
 import CHDF5
 import Foundation
 import Glibc
+import TestSupport
 import Testing
 
 @testable import Checkpoints
 @testable import Training
 @testable import Transformer
-
-/// A folder that is removed with everything in it.
-final class RunPlace {
-    let path: String
-
-    init() throws {
-        path = FileManager.default.temporaryDirectory.appendingPathComponent("cola-run-\(UUID().uuidString)").path
-        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
-    }
-
-    deinit { try? FileManager.default.removeItem(atPath: path) }
-
-    func file(_ name: String) -> String { "\(path)/\(name)" }
-
-    func bytes(_ name: String) throws -> [UInt8] { [UInt8](try Data(contentsOf: URL(fileURLWithPath: file(name)))) }
-
-    func text(_ name: String) throws -> String { String(decoding: try bytes(name), as: UTF8.self) }
-
-    func write(_ bytes: some Sequence<UInt8>, _ name: String) throws {
-        try Data(Array(bytes)).write(to: URL(fileURLWithPath: file(name)))
-    }
-
-    /// Every file and folder below, hidden ones as well.
-    var contents: [String] {
-        (FileManager.default.enumerator(atPath: path)?.compactMap { $0 as? String } ?? []).sorted()
-    }
-}
-
-/// A file system of a given size in a folder, if this process may mount one.
-final class RunDisk {
-    let path: String
-
-    init?(_ path: String, kibibytes: Int) {
-        self.path = path
-        guard mount("tmpfs", path, "tmpfs", 0, "size=\(kibibytes)k") == 0 else { return nil }
-    }
-
-    deinit { umount2(path, Int32(MNT_DETACH)) }
-
-    static let canMount: Bool = {
-        guard let place = try? RunPlace() else { return false }
-        return RunDisk(place.path, kibibytes: 64) != nil
-    }()
-}
 
 /// The model, moments and state of a run that never was.
 struct SampleRun {

@@ -1,6 +1,7 @@
 import Checkpoints
 import Foundation
 import Tensors
+import TestSupport
 import Transformer
 
 @testable import Training
@@ -76,7 +77,7 @@ extension Trainer {
 
     /// The moments, by way of a file.
     func moments() throws -> (first: DecoderWeights, second: DecoderWeights) {
-        let place = try RunPlace()
+        let place = try TemporaryFolder()
         try save(to: place.file("run.h5"), configuration: "{}", provenance: "{}", tokenizer: nil)
         let source = try HDF5Checkpoint(path: place.file("run.h5"))
         let (first, second) = (

@@ -124,7 +124,7 @@ struct TrainerTests {
         let sample = try TrainerSample(steps: 6)
         let whole = try sample.trainer()
         let records = try whole.steps()
-        let place = try RunPlace()
+        let place = try TemporaryFolder()
         let part = try sample.trainer()
         try part.steps(step)
         try part.save(to: place.file("run.h5"), configuration: "{}", provenance: "{}", tokenizer: nil)
@@ -147,7 +147,7 @@ struct TrainerTests {
         let sample = try TrainerSample()
         let trainer = try sample.trainer()
         try trainer.steps(2)
-        let place = try RunPlace()
+        let place = try TemporaryFolder()
         try trainer.save(to: place.file("run.h5"), configuration: "{}", provenance: "{}", tokenizer: nil)
         let (source, state) = try RunFile.read(path: place.file("run.h5"))
         func refuse(_ attribute: String, _ found: Int, _ change: (inout TrainingState) -> Void) {
@@ -210,7 +210,7 @@ struct TrainerTests {
         overflow(trainer)
         try trainer.steps(2)
         #expect(trainer.divergence == nil && trainer.state.skippedSteps == 4)
-        let place = try RunPlace()
+        let place = try TemporaryFolder()
         try trainer.save(to: place.file("run.h5"), configuration: "{}", provenance: "{}", tokenizer: nil)
         let (source, state) = try RunFile.read(path: place.file("run.h5"))
         let resumed = try Trainer(

@@ -1,4 +1,5 @@
 import Tensors
+import TestSupport
 import Testing
 
 @testable import Training
@@ -194,7 +195,7 @@ struct TrainingDataTests {
 
     @Test("Several threads read what one reads")
     func concurrent() async throws {
-        let folder = try CorpusFolder()
+        let folder = try TemporaryFolder()
         let ids = randomIDs(5003, below: Self.vocabulary, seed: 2)
         let data = try data([folder.corpus("a.u16", ids)], length: 10, evaluation: 0.1)
         let expected = try (0..<64).map { try data.batch(from: $0 * 31, count: 17) }

@@ -1,5 +1,6 @@
 import Checkpoints
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Tensors
@@ -7,13 +8,12 @@ import Testing
 
 /// A checkpoint in a folder of its own, both removed afterwards.
 private final class TemporaryCheckpoint {
-    private let folder: URL
-    var path: String { folder.appendingPathComponent("model.h5").path }
+    private let folder: TemporaryFolder
+    var path: String { folder.file("model.h5") }
 
     /// Writes the tensors of a random decoder after `change` had its way with them.
     init(_ random: RandomDecoder, change: (inout [String: Matrix]) -> Void = { _ in }) throws {
-        folder = FileManager.default.temporaryDirectory.appendingPathComponent("cola-loading-\(UUID().uuidString)")
-        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        folder = try TemporaryFolder()
         var tensors: [String: Matrix] = [:]
         try random.make().weights.visitParameters { name, weight in
             guard case .single(let matrix) = weight.storage else { return }
@@ -24,8 +24,6 @@ private final class TemporaryCheckpoint {
         for (name, tensor) in tensors.sorted(by: { $0.key < $1.key }) { try writer.write(name, tensor) }
         try writer.finish()
     }
-
-    deinit { try? FileManager.default.removeItem(at: folder) }
 
     /// The problems that loading reports.
     func problems(precision: Precision = .f32) throws -> [String] {
