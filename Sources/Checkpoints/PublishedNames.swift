@@ -1,4 +1,4 @@
-/// Names of the paper's published code (PAPER.md, "Checkpoint names"): its CoLA model uses this project's canonical
+/// Names of the paper's published code (arXiv 2502.10940): its CoLA model uses this project's canonical
 /// names; its CoLA-M model cuts each decoder layer at the bottlenecks and names the factors after the cuts.
 public enum PublishedNames {
     private static let prefix = "model.layers."

@@ -3,7 +3,7 @@ import Glibc
 /// What a spectrum says about the rank of a matrix. All are functions of the singular values σ₁ ≥ σ₂ ≥ …, with
 /// λᵢ = σᵢ² and pᵢ = λᵢ / Σλ; of a zero matrix all are 0.
 public struct EffectiveRanks: Sendable, Equatable {
-    /// r(α) for each α: the least k whose k largest λ reach α·Σλ (PAPER.md, "Observation").
+    /// r(α) for each α: the least k whose k largest λ reach α·Σλ (arXiv 2502.10940, effective rank).
     public let energyRanks: [Int]
     /// exp(−Σ pᵢ log pᵢ).
     public let entropyRank: Double

@@ -27,10 +27,8 @@ public final class SpectrumAnalysis: ActivationObserver {
 
     public let request: SpectrumRequest
     private let derivations: [Derivation]
-    private var accumulators: [Place: Accumulator] = [:]
-    private let wanted: Set<Place>
+    private let accumulators: [Place: Accumulator]
     private let scratch = Moments.Scratch()
-    private let arena = Arena()
     private var failure: LinearAlgebraError?
 
     /// The spectra that `request` asks of the decoder; a dense layer has no bottleneck, so there may be fewer than
@@ -43,14 +41,24 @@ public final class SpectrumAnalysis: ActivationObserver {
     public init(_ request: SpectrumRequest, of decoder: Decoder) {
         self.request = request
         derivations = Derivation.plan(request, of: decoder)
-        wanted = Set(derivations.map { Place(layer: $0.key.layer, site: $0.site) })
+        // All sums are made here and not during the first pass: small pieces of memory that stay, taken between the
+        // products' large temporary ones, would keep those from finding the same place again.
+        let arena = Arena()
+        var accumulators: [Place: Accumulator] = [:]
+        for derivation in derivations {
+            let place = Place(layer: derivation.key.layer, site: derivation.site)
+            guard accumulators[place] == nil else { continue }
+            let features = decoder.features(at: place.site, layer: place.layer)
+            switch request.accumulation {
+            case .gram: accumulators[place] = .gram(Moments(features: features, in: arena))
+            case .qr: accumulators[place] = .triangular(TriangularAccumulator(features: features))
+            }
+        }
+        self.accumulators = accumulators
     }
 
     public func observe(_ site: ActivationSite, layer: Int, _ activations: MatrixView<Float>) {
-        let place = Place(layer: layer, site: site)
-        guard wanted.contains(place), failure == nil else { return }
-        let accumulator = accumulators[place] ?? makeAccumulator(features: activations.columns)
-        accumulators[place] = accumulator
+        guard let accumulator = accumulators[Place(layer: layer, site: site)], failure == nil else { return }
         switch accumulator {
         case .gram(let moments): moments.add(activations, scratch: scratch)
         case .triangular(let triangle):
@@ -58,16 +66,12 @@ public final class SpectrumAnalysis: ActivationObserver {
         }
     }
 
-    private func makeAccumulator(features: Int) -> Accumulator {
-        switch request.accumulation {
-        case .gram: .gram(Moments(features: features, in: arena))
-        case .qr: .triangular(TriangularAccumulator(features: features))
-        }
-    }
+    /// Bytes of what accumulation needs besides the sums; comes with the first tokens.
+    var scratchBytes: Int { scratch.bytes }
 
     /// Bytes that the sums hold.
     public var bytes: Int {
-        accumulators.values.reduce(scratch.bytes) { sum, accumulator in
+        accumulators.values.reduce(scratchBytes) { sum, accumulator in
             switch accumulator {
             case .gram(let moments): sum + moments.bytes
             case .triangular(let triangle): sum + triangle.bytes
@@ -104,12 +108,8 @@ public final class SpectrumAnalysis: ActivationObserver {
     }
 
     private func spectrum(_ derivation: Derivation) throws(LinearAlgebraError) -> Spectrum {
-        let place = Place(layer: derivation.key.layer, site: derivation.site)
-        guard let accumulator = accumulators[place] else {
-            return Spectrum(key: derivation.key, tokens: 0, features: 0, singularValues: [])
-        }
         let (values, tokens, width): ([Double], Int, Int)
-        switch accumulator {
+        switch accumulators[Place(layer: derivation.key.layer, site: derivation.site)]! {
         case .gram(let moments):
             values = try Self.singularValues(of: moments, derivation.maps, isCentered: request.isCentered)
             (tokens, width) = (moments.tokens, moments.features)

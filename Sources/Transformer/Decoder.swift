@@ -71,6 +71,15 @@ public final class Decoder: Sendable {
         return hidden
     }
 
+    /// Columns of the activations at a site of a layer; 0 for the bottleneck of a dense projection, which has none.
+    public func features(at site: ActivationSite, layer: Int) -> Int {
+        switch site {
+        case .input(let module): configuration.shape(of: module).inputs
+        case .mlpOutput, .residualInput, .residualOutput: configuration.hiddenSize
+        case .bottleneck(let module): weights.layers[layer][module].rank ?? 0
+        }
+    }
+
     /// FLOPs of the linear layers and the causal attention for one sequence of `length` tokens, head excluded.
     public func flops(sequenceLength length: Int, layers: Int? = nil) -> Double {
         let attention = Attention(configuration).flops(sequenceLength: length)

@@ -1,6 +1,6 @@
 import Checkpoints
 
-/// Where σ stands in a CoLA layer (PAPER.md, placement ablation).
+/// Where σ stands in a CoLA layer (the ablation in arXiv 2502.10940).
 public enum ActivationPlacement: String, Codable, Sendable, CaseIterable {
     /// σ in every bottleneck, and the original silu of the SwiGLU: `only_lr_act = false`.
     case both

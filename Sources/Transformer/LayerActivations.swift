@@ -53,7 +53,7 @@ public enum MemoryMode: String, Sendable, CaseIterable, Codable {
     case plain
     /// The input of each decoder layer: vanilla gradient checkpointing.
     case checkpoint
-    /// Per layer the two residual streams and the seven bottlenecks z = A·x before σ: CoLA-M (PAPER.md, "CoLA-M, exactly").
+    /// Per layer the two residual streams and the seven bottlenecks z = A·x before σ: CoLA-M (arXiv 2502.10940).
     case colaM = "cola-m"
 
     func keeps(_ buffer: LayerBuffer) -> Bool {

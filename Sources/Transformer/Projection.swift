@@ -10,7 +10,7 @@ public struct DenseProjection: Sendable {
     public let bias: Weight?
 }
 
-/// y = B·σ(A·x) + b (PAPER.md, "Layer"), the factors in the orientation of the paper's code.
+/// y = B·σ(A·x) + b (CoLA, arXiv 2502.10940), the factors in the orientation of the paper's code.
 public struct LowRankProjection: Sendable {
     /// A, `[in, rank]`.
     public let a: Weight

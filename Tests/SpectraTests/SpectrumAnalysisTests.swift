@@ -168,6 +168,27 @@ struct SpectrumAnalysisTests {
         #expect(progress == Array(1...16))
     }
 
+    @Test("The sums are there before the first token, and nothing grows with the tokens", arguments: RandomDecoder.all)
+    func memory(random: RandomDecoder) throws {
+        let decoder = try random.make()
+        for accumulation in Accumulation.allCases {
+            let request = SpectrumRequest(layers: [0, 1], sides: Side.allCases, accumulation: accumulation)
+            let analysis = SpectrumAnalysis(request, of: decoder)
+            let planned = analysis.bytes
+            #expect(planned > 0)
+            let batches = RandomDecoder.batches(tokens: 300)
+            let workspace = Workspace(
+                decoder, maximumTokens: batches.map(\.count).max()!, longestSequence: batches.map(\.longest).max()!)
+            func run() -> Int {
+                for batch in batches { decoder.forward(batch, in: workspace, observer: analysis) }
+                return analysis.bytes
+            }
+            let once = run()
+            #expect(once == planned + analysis.scratchBytes)
+            #expect(run() == once)
+        }
+    }
+
     @Test("Activations that are not finite are an error, not a spectrum", arguments: Accumulation.allCases)
     func notFinite(accumulation: Accumulation) throws {
         let decoder = try RandomDecoder.all[0].make()

@@ -1,7 +1,8 @@
 import Checkpoints
 import Transformer
 
-/// The models of the paper's pre-training experiments with their recipes (PAPER.md, "Layer"), and a tiny one.
+/// The models of the paper's pre-training experiments with their recipes (arXiv 2502.10940 and its published
+/// configurations), and a tiny one.
 public enum ModelPreset: String, CaseIterable, Sendable, Codable {
     case tiny
     case size60m = "60m"
