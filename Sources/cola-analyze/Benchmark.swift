@@ -41,9 +41,11 @@ struct Benchmark {
         return result
     }
 
-    /// Median seconds of several runs after one that does not count.
+    /// Median seconds of several runs, after a fifth of a second of runs that do not count: threads that have slept may share
+    /// a processor at first.
     private func median(_ work: () throws -> Void) rethrows -> Double {
-        try work()
+        let warmUpEnd = monotonicSeconds() + 0.2
+        repeat { try work() } while monotonicSeconds() < warmUpEnd
         var seconds: [Double] = []
         for _ in 0..<repeats {
             let start = monotonicSeconds()
