@@ -11,6 +11,7 @@ let package = Package(
         .library(name: "Tokenizers", targets: ["Tokenizers"]),
         .library(name: "Transformer", targets: ["Transformer"]),
         .library(name: "Spectra", targets: ["Spectra"]),
+        .library(name: "LowRank", targets: ["LowRank"]),
         .library(name: "Training", targets: ["Training"]),
         .executable(name: "cola-analyze", targets: ["cola-analyze"]),
         .executable(name: "cola-convert", targets: ["cola-convert"]),
@@ -39,11 +40,14 @@ let package = Package(
         .target(name: "Tokenizers", dependencies: ["Checkpoints", "CSentencePiece"]),
         .target(name: "Transformer", dependencies: ["LinearAlgebra", "Checkpoints"]),
         .target(name: "Spectra", dependencies: ["LinearAlgebra", "Transformer", "Checkpoints"]),
+        .target(
+            name: "LowRank", dependencies: ["Spectra", "LinearAlgebra", "Transformer", "Checkpoints", "CKernels"]),
         .target(name: "Training", dependencies: ["Transformer", "Tokenizers", "Checkpoints", "CKernels"]),
         .target(
             name: "CommandSupport",
             dependencies: [
-                "Checkpoints", "Tokenizers", "Transformer", "Training", "LinearAlgebra", "CCrypto", "CSignals",
+                "Checkpoints", "Tokenizers", "Transformer", "LowRank", "Training", "LinearAlgebra", "CCrypto",
+                "CSignals",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
 
@@ -51,19 +55,19 @@ let package = Package(
         .executableTarget(
             name: "cola-analyze",
             dependencies: [
-                "CommandSupport", "Spectra", "Transformer", "Tokenizers", "Checkpoints",
+                "CommandSupport", "Spectra", "LowRank", "Transformer", "Tokenizers", "Checkpoints",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
         .executableTarget(
             name: "cola-convert",
             dependencies: [
-                "CommandSupport", "Transformer", "Tokenizers", "Checkpoints", "CKernels",
+                "CommandSupport", "LowRank", "Training", "Transformer", "Tokenizers", "Checkpoints", "CKernels",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
         .executableTarget(
             name: "cola-train",
             dependencies: [
-                "CommandSupport", "Training", "Transformer", "Tokenizers", "Checkpoints", "LinearAlgebra",
+                "CommandSupport", "LowRank", "Training", "Transformer", "Tokenizers", "Checkpoints", "LinearAlgebra",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
 
@@ -79,6 +83,7 @@ let package = Package(
         .testTarget(
             name: "TransformerTests", dependencies: ["Transformer", "TestSupport"], resources: [.copy("Fixtures")]),
         .testTarget(name: "SpectraTests", dependencies: ["Spectra", "Checkpoints", "TestSupport"]),
+        .testTarget(name: "LowRankTests", dependencies: ["LowRank", "Spectra", "Checkpoints", "TestSupport"]),
         .testTarget(name: "TrainingTests", dependencies: ["Training", "TestSupport"]),
         .testTarget(
             name: "ToolTests",

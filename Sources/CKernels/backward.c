@@ -136,3 +136,42 @@ CLONES double ck_cross_entropy(float *row, size_t count, size_t target, float sc
     row[target] -= scale;
     return log(sum) + ((double)most - wanted);
 }
+
+CLONES double ck_distillation(float *row, float *teacher, size_t count, size_t target, float share, float scale) {
+    float most = maximum(row, count), best = maximum(teacher, count), wanted = row[target];
+    float sums[lanes] = {0}, teacher_sums[lanes] = {0}, products[lanes] = {0};
+    double sum = 0, teacher_sum = 0, product = 0;
+    size_t i = 0;
+    for (; i + lanes <= count; i += lanes) {
+        for (int l = 0; l < lanes; l++) {
+            float x = row[i + l] - most, t = teacher[i + l] - best;
+            float e = exponential(x), p = exponential(t);
+            row[i + l] = e;
+            teacher[i + l] = p;
+            sums[l] += e;
+            teacher_sums[l] += p;
+            products[l] += p * (t - x);
+        }
+    }
+    for (; i < count; i++) {
+        float x = row[i] - most, t = teacher[i] - best;
+        row[i] = exponential(x);
+        teacher[i] = exponential(t);
+        sum += row[i];
+        teacher_sum += teacher[i];
+        product += (double)teacher[i] * (t - x);
+    }
+    for (int l = 0; l < lanes; l++) {
+        sum += sums[l];
+        teacher_sum += teacher_sums[l];
+        product += products[l];
+    }
+    double normalizer = log(sum);
+    // Σ p·(log p − log q) with both logarithms taken against their own maximum.
+    double divergence = product / teacher_sum - log(teacher_sum) + normalizer;
+    double entropy = normalizer + ((double)most - wanted);
+    float factor = (float)(scale / sum), teacher_factor = (float)(scale * share / teacher_sum);
+    for (i = 0; i < count; i++) row[i] = row[i] * factor - teacher[i] * teacher_factor;
+    row[target] -= scale * (1 - share);
+    return share * divergence + (1 - (double)share) * entropy;
+}

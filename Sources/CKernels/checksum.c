@@ -49,3 +49,27 @@ bool ck_has_fletcher32(const uint8_t *bytes, size_t count, uint32_t checksum) {
     // The words were read little-endian; modulo 65535, exchanging a word's bytes multiplies it by 256.
     return sum * 256 % 65535 == (checksum & 0xFFFF) % 65535 && weighted % 65535 * 256 % 65535 == (checksum >> 16) % 65535;
 }
+
+uint64_t ck_hash(const uint32_t *words, size_t count) {
+    // Four independent states, so that multiplications overlap.
+    uint64_t state[4] = {0x243F6A8885A308D3, 0x13198A2E03707344, 0xA4093822299F31D0, 0x082EFA98EC4E6C89};
+    size_t i = 0;
+    for (; i + 8 <= count; i += 8) {
+        for (int lane = 0; lane < 4; lane++) {
+            uint64_t word;
+            memcpy(&word, words + i + 2 * lane, sizeof word);
+            state[lane] = (state[lane] ^ word) * 0x9E3779B97F4A7C15;
+            state[lane] ^= state[lane] >> 29;
+        }
+    }
+    uint64_t hash = count;
+    for (; i < count; i++) {
+        hash = (hash ^ words[i]) * 0x9E3779B97F4A7C15;
+        hash ^= hash >> 29;
+    }
+    for (int lane = 0; lane < 4; lane++) {
+        hash = (hash ^ state[lane]) * 0x9E3779B97F4A7C15;
+        hash ^= hash >> 32;
+    }
+    return hash;
+}

@@ -29,6 +29,10 @@ CLONES void ck_moments_sum(const double *restrict panel, size_t rows, double *re
     }
 }
 
+CLONES void ck_add_widened(const float *restrict x, double *restrict sums, size_t count) {
+    for (size_t i = 0; i < count; i++) sums[i] += (double)x[i];
+}
+
 /// Defines a kernel that keeps `height` rows × ck_panel columns of the block in registers while it runs down the panels.
 /// `width` doubles make a vector; height · ck_panel / width accumulators must fit the register file.
 #define KERNEL(name, attributes, width, height)                                                                \

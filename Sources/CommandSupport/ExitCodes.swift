@@ -2,6 +2,7 @@ import ArgumentParser
 import Checkpoints
 import Glibc
 import LinearAlgebra
+import LowRank
 import Tokenizers
 import Training
 import Transformer
@@ -19,8 +20,11 @@ public enum ToolExit {
         switch error {
         case CheckpointError.missing: missingInput
         case CheckpointError.cannotWrite: cannotWrite
-        case TrainingError.setting: usage
-        case is CheckpointError, is TransformerError, is TokenizerError, is TrainingError, is InputError: badInput
+        case TrainingError.setting, LowRankError.setting: usage
+        case LowRankError.result: bug
+        case is CheckpointError, is TransformerError, is TokenizerError, is TrainingError, is LowRankError,
+            is InputError:
+            badInput
         case is LinearAlgebraError: badInput
         default: bug
         }

@@ -60,38 +60,11 @@ public struct TokenOptions: ParsableArguments {
     }
 
     /// The files that are read.
-    public var paths: [String] {
-        tokens.map { [TokenFile.path(of: $0)] } ?? text
-    }
+    public var paths: [String] { tokens.map { [TokenStream.path(of: $0)] } ?? text }
 
     /// Reads the input: one stream for each text, or the one token file. Every id is checked against the vocabulary.
     public func load(for source: any TensorSource, _ configuration: DecoderConfiguration) throws -> [TokenStream] {
-        var streams: [TokenStream] = []
-        if let tokens {
-            let file = try TokenFile.read(tokens)
-            streams = [TokenStream(name: tokens, ids: file.ids, rowLength: file.rowLength)]
-        } else {
-            let tokenizer = try makeTokenizer(of: source)
-            for path in text {
-                let ids = try tokenizer.encode(readText(path))
-                guard !ids.isEmpty else { throw InputError("\(path): the text is empty, expected at least two tokens") }
-                streams.append(TokenStream(name: path, ids: ids, rowLength: nil))
-            }
-        }
-        var left = maxTokens ?? .max
-        for index in streams.indices {
-            streams[index].truncate(to: left)
-            left -= streams[index].ids.count
-        }
-        streams.removeAll { $0.ids.isEmpty }
-        let vocabulary = UInt32(clamping: configuration.vocabularySize)
-        for stream in streams {
-            guard let position = stream.ids.firstIndex(where: { $0 >= vocabulary }) else { continue }
-            throw InputError(
-                "\(stream.name): \(TransformerError.token(id: stream.ids[position], position: position, vocabulary: configuration.vocabularySize))"
-            )
-        }
-        return streams
+        try TokenStream.load(text: text, tokens: tokens, maxTokens: maxTokens, for: source, configuration)
     }
 }
 
@@ -136,6 +109,43 @@ public struct TokenStream: Sendable {
         self.name = name
         self.ids = ids
         self.rowLength = rowLength
+    }
+
+    /// The file of a specification such as `file.h5:/tokens`.
+    static func path(of specification: String) -> String { TokenFile.path(of: specification) }
+
+    /// One stream for each text, or that of the token file; no more than `maxTokens` in all. Every id is checked against
+    /// the vocabulary.
+    public static func load(
+        text: [String], tokens: String?, maxTokens: Int?, for source: any TensorSource,
+        _ configuration: DecoderConfiguration
+    ) throws -> [TokenStream] {
+        var streams: [TokenStream] = []
+        if let tokens {
+            let file = try TokenFile.read(tokens)
+            streams = [TokenStream(name: tokens, ids: file.ids, rowLength: file.rowLength)]
+        } else {
+            let tokenizer = try makeTokenizer(of: source)
+            for path in text {
+                let ids = try tokenizer.encode(readText(path))
+                guard !ids.isEmpty else { throw InputError("\(path): the text is empty, expected at least two tokens") }
+                streams.append(TokenStream(name: path, ids: ids, rowLength: nil))
+            }
+        }
+        var left = maxTokens ?? .max
+        for index in streams.indices {
+            streams[index].truncate(to: left)
+            left -= streams[index].ids.count
+        }
+        streams.removeAll { $0.ids.isEmpty }
+        let vocabulary = UInt32(clamping: configuration.vocabularySize)
+        for stream in streams {
+            guard let position = stream.ids.firstIndex(where: { $0 >= vocabulary }) else { continue }
+            throw InputError(
+                "\(stream.name): \(TransformerError.token(id: stream.ids[position], position: position, vocabulary: configuration.vocabularySize))"
+            )
+        }
+        return streams
     }
 
     mutating func truncate(to count: Int) {

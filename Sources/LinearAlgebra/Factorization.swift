@@ -40,6 +40,84 @@ public enum Factorization {
         return values.reversed()
     }
 
+    /// Eigenvalues, descending, and eigenvectors of the symmetric `[n, n]` matrix, whose upper triangle is read and which
+    /// is destroyed. Row i of `vectors` `[n, n]` is the unit vector of value i.
+    public static func eigenvectors(
+        ofSymmetric matrix: DoubleMatrix
+    ) throws(LinearAlgebraError) -> (values: [Double], vectors: DoubleMatrix) {
+        let n = matrix.rows
+        precondition(matrix.columns == n, "[\(n), \(matrix.columns)] is not square")
+        let vectors = DoubleMatrix(uninitialized: [n, n])
+        guard n > 0 else { return ([], vectors) }
+        OpenBLAS.useOneThread()
+        var values = [Double](repeating: 0, count: n)
+        // The upper triangle by rows is the lower one by columns; the vectors come as columns by columns, which is rows.
+        let status = LAPACKE_dsyevd(LAPACK_COL_MAJOR, 0x56, 0x4C, Int32(n), matrix.pointer, Int32(n), &values)
+        guard status == 0 else {
+            throw LinearAlgebraError(
+                operation: "eigenvectors of a symmetric [\(n), \(n)] matrix", reason: reason(status, "did not converge")
+            )
+        }
+        for row in 0..<n {
+            (vectors.pointer + row * n).update(from: matrix.pointer + (n - 1 - row) * n, count: n)
+        }
+        return (values.reversed(), vectors)
+    }
+
+    /// A root R `[n, n]` of the symmetric, positive semidefinite S `[n, n]`: S = R·Rᵀ. S is not changed.
+    ///
+    /// The Cholesky factor, lower triangular, where S is positive definite to working precision; else eigenvectors times
+    /// the roots of the eigenvalues, of which those below 0 by rounding count as 0.
+    public static func root(of s: DoubleMatrix) throws(LinearAlgebraError) -> DoubleMatrix {
+        let n = s.rows
+        let copy = s.copy()
+        OpenBLAS.useOneThread()
+        // The upper triangle by columns is the lower one by rows.
+        if n == 0 || LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 0x55, Int32(n), copy.pointer, Int32(n)) == 0 {
+            for row in 0..<n { (copy.pointer + row * n + row + 1).update(repeating: 0, count: n - row - 1) }
+            return copy
+        }
+        copy.pointer.update(from: s.pointer, count: n * n)
+        let (values, vectors) = try eigenvectors(ofSymmetric: copy)
+        let root = DoubleMatrix(uninitialized: [n, n])
+        for column in 0..<n {
+            let scale = max(0, values[column]).squareRoot()
+            for row in 0..<n { root.pointer[row * n + column] = scale * vectors.pointer[column * n + row] }
+        }
+        return root
+    }
+
+    /// X ← L⁻ᵀ·X for a lower triangular L `[n, n]` without zeros on its diagonal and X `[n, k]`.
+    public static func solveTransposed(lower l: DoubleMatrix, _ x: DoubleMatrix) {
+        precondition(l.rows == l.columns && l.rows == x.rows, "\(l.shape) \\ \(x.shape)")
+        guard x.count > 0 else { return }
+        OpenBLAS.useOneThread()
+        cblas_dtrsm(
+            CblasRowMajor, CblasLeft, CblasLower, CblasTrans, CblasNonUnit, Int32(x.rows), Int32(x.columns), 1,
+            l.pointer, Int32(l.columns), x.pointer, Int32(x.columns))
+    }
+
+    /// X `[n, k]` with S·X = Y for a symmetric, positive definite S `[n, n]` and Y `[n, k]`, both of which are destroyed;
+    /// the result is in Y. Throws if S is not positive definite to working precision.
+    public static func solve(positiveDefinite s: DoubleMatrix, _ y: DoubleMatrix) throws(LinearAlgebraError) {
+        let (n, k) = (s.rows, y.columns)
+        precondition(s.columns == n && y.rows == n, "\(s.shape) \\ \(y.shape)")
+        guard n > 0, k > 0 else { return }
+        OpenBLAS.useOneThread()
+        let status = LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 0x55, Int32(n), s.pointer, Int32(n))
+        guard status == 0 else {
+            throw LinearAlgebraError(
+                operation: "Cholesky factorisation of a [\(n), \(n)] matrix",
+                reason: reason(status, "it is not positive definite"))
+        }
+        // S by rows is now L Lᵀ with L below the diagonal.
+        for transpose in [CblasNoTrans, CblasTrans] {
+            cblas_dtrsm(
+                CblasRowMajor, CblasLeft, CblasLower, transpose, CblasNonUnit, Int32(n), Int32(k), 1, s.pointer,
+                Int32(n), y.pointer, Int32(k))
+        }
+    }
+
     /// Singular values, descending, of a matrix, which is destroyed.
     public static func singularValues(of matrix: DoubleMatrix) throws(LinearAlgebraError) -> [Double] {
         let (m, n) = (matrix.rows, matrix.columns)

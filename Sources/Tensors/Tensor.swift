@@ -88,6 +88,21 @@ extension Tensor {
         _ = buffer.update(fromContentsOf: elements)
     }
 
+    /// A tensor of the same elements in storage of its own.
+    public func copy() -> Tensor {
+        let result = Tensor(uninitialized: shape)
+        result.pointer.update(from: pointer, count: count)
+        return result
+    }
+
+    /// The first rows of a matrix in storage of their own.
+    public func prefix(rows count: Int) -> Tensor {
+        precondition(count <= rows, "\(count) of \(rows) rows")
+        let result = Tensor(uninitialized: [count, columns])
+        result.pointer.update(from: pointer, count: result.count)
+        return result
+    }
+
     /// A copy of all elements, row by row.
     public var elements: [Element] { withExtendedLifetime(self) { Array(buffer) } }
 }

@@ -19,6 +19,7 @@ public final class Trainer {
     /// Computes with the masters, or with their copy in bfloat16.
     private let decoder: Decoder
     private let workspace: TrainingWorkspace
+    private let teacher: Teacher?
     private var skippedInARow: Int
 
     /// A new run of a model with these first weights. `record` is kept with the settings, for whoever resumes.
@@ -26,13 +27,13 @@ public final class Trainer {
     /// Throws `TrainingError.setting` for settings that do not go together with each other or the model.
     public convenience init(
         _ configuration: DecoderConfiguration, masters: DecoderWeights, data: TrainingData, settings: TrainingSettings,
-        record: JSONObject = [:]
+        teacher: Decoder? = nil, record: JSONObject = [:]
     ) throws(TrainingError) {
         var stored = settings.json
         for member in record.members { stored[member.key] = member.value }
         try self.init(
             configuration, masters: masters, data: data, settings: settings,
-            optimizer: AdamW(settings.optimizer, for: masters),
+            teacher: teacher, optimizer: AdamW(settings.optimizer, for: masters),
             state: TrainingState(seed: settings.seed, settings: stored))
     }
 
@@ -42,7 +43,7 @@ public final class Trainer {
     /// the other initialiser does.
     public convenience init(
         resuming source: HDF5Checkpoint, _ configuration: DecoderConfiguration, data: TrainingData,
-        settings: TrainingSettings, state: TrainingState
+        settings: TrainingSettings, teacher: Decoder? = nil, state: TrainingState
     ) throws {
         try Self.checkCounters(of: state, settings, path: source.path)
         let masters = try DecoderWeights(from: source, configuration)
@@ -50,7 +51,7 @@ public final class Trainer {
         let second = DecoderWeights(like: masters, precision: .f32)
         try RunFile.readMoments(from: source, into: first, second: second)
         try self.init(
-            configuration, masters: masters, data: data, settings: settings,
+            configuration, masters: masters, data: data, settings: settings, teacher: teacher,
             optimizer: AdamW(
                 settings.optimizer, firstMoments: first, secondMoments: second, step: state.optimizerSteps),
             state: state)
@@ -74,9 +75,10 @@ public final class Trainer {
 
     private init(
         _ configuration: DecoderConfiguration, masters: DecoderWeights, data: TrainingData, settings: TrainingSettings,
-        optimizer: AdamW, state: TrainingState
+        teacher: Decoder?, optimizer: AdamW, state: TrainingState
     ) throws(TrainingError) {
         try settings.validate()
+        try Self.check(teacher, settings, configuration)
         try settings.memory.validate(for: masters)
         self.configuration = configuration
         self.masters = masters
@@ -90,6 +92,27 @@ public final class Trainer {
         workspace = TrainingWorkspace(
             decoder, mode: settings.memory, maximumTokens: settings.batch * settings.sequenceLength,
             longestSequence: settings.sequenceLength)
+        self.teacher = teacher.map {
+            Teacher(
+                $0, share: settings.teacherShare, maximumTokens: settings.batch * settings.sequenceLength,
+                longestSequence: settings.sequenceLength)
+        }
+    }
+
+    private static func check(
+        _ teacher: Decoder?, _ settings: TrainingSettings, _ configuration: DecoderConfiguration
+    ) throws(TrainingError) {
+        guard (teacher != nil) == (settings.teacherShare > 0) else {
+            throw .setting(
+                name: "teacher share", found: "\(settings.teacherShare)",
+                expected: teacher == nil ? "0 without a teacher" : "above 0 with a teacher")
+        }
+        guard let vocabulary = teacher?.configuration.vocabularySize, vocabulary != configuration.vocabularySize else {
+            return
+        }
+        throw .setting(
+            name: "teacher", found: "a vocabulary of \(vocabulary)",
+            expected: "\(configuration.vocabularySize), that of the model")
     }
 
     /// Whether all steps are done.
@@ -149,9 +172,16 @@ public final class Trainer {
         let targets = batches.reduce(0) { $0 + $1.targets.count { $0 != nil } }
         var sum = 0.0
         for (index, batch) in batches.enumerated() {
-            sum += decoder.lossAndGradients(
-                of: batch.tokens, targets: batch.targets, scale: 1 / Double(targets), in: workspace, into: gradients,
-                accumulating: index > 0)
+            let scale = 1 / Double(targets)
+            if let teacher {
+                sum += decoder.lossAndGradients(
+                    of: batch.tokens, teacher.objective(of: batch.tokens, targets: batch.targets), scale: scale,
+                    in: workspace, into: gradients, accumulating: index > 0)
+            } else {
+                sum += decoder.lossAndGradients(
+                    of: batch.tokens, targets: batch.targets, scale: scale, in: workspace, into: gradients,
+                    accumulating: index > 0)
+            }
         }
         return (sum / Double(targets), targets)
     }
@@ -194,7 +224,7 @@ public final class Trainer {
             ("gradients", gradients.bytes),
             ("moments", optimizer.firstMoments.bytes + optimizer.secondMoments.bytes),
             ("kept activations", workspace.keptBytes), ("scratch", workspace.scratchBytes),
-        ]
+        ] + (teacher.map { [("teacher", $0.bytes)] } ?? [])
     }
 }
 

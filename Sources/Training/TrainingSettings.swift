@@ -27,6 +27,9 @@ public struct TrainingSettings: Sendable, Equatable {
     public var precision = Precision.f32
     /// Steps in a row whose loss or gradients are not finite, after which a run gives up.
     public var skipLimit = 10
+    /// Weight of the divergence from a teacher's predictions in the loss, the rest is the data's cross-entropy; 0 without a
+    /// teacher.
+    public var teacherShare = 0.0
 
     public init(schedule: LearningRateSchedule, optimizer: AdamW.Settings) {
         self.schedule = schedule
@@ -49,6 +52,7 @@ public struct TrainingSettings: Sendable, Equatable {
             try require((least...1 << 30).contains(value), name, value, "\(least) to \(1 << 30)")
         }
         try require((0..<1).contains(evaluationFraction), "evaluation fraction", evaluationFraction, "0 up to below 1")
+        try require((0...1).contains(teacherShare), "teacher share", teacherShare, "0 to 1")
         try require(clip >= 0 && clip < .infinity, "clip", clip, "a number from 0")
         try optimizer.validate()
     }
@@ -77,7 +81,7 @@ extension TrainingSettings {
             ("beta2", .number(optimizer.beta2)), ("epsilon", .number(optimizer.epsilon)),
             ("weight_decay", .number(optimizer.weightDecay)), ("groups", .array(groups)), ("clip", .number(clip)),
             ("memory", .string(memory.rawValue)), ("precision", .string(precision.rawValue)),
-            ("skip_limit", .integer(skipLimit)),
+            ("skip_limit", .integer(skipLimit)), ("teacher_share", .number(teacherShare)),
         ])
     }
 
@@ -129,6 +133,7 @@ extension TrainingSettings {
         memory = try choice("memory", MemoryMode.self)
         precision = try choice("precision", Precision.self)
         skipLimit = try integer("skip_limit")
+        teacherShare = try number("teacher_share")
         try validate()
     }
 }

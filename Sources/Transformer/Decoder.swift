@@ -80,6 +80,13 @@ public final class Decoder: Sendable {
         }
     }
 
+    /// FLOPs of one token's products with weights: linear layers and head, two per parameter.
+    public var weightFLOPs: Int {
+        weights.layers.reduce(2 * configuration.vocabularySize * configuration.hiddenSize) { sum, layer in
+            LinearModule.allCases.reduce(sum) { $0 + layer[$1].flops }
+        }
+    }
+
     /// FLOPs of the linear layers and the causal attention for one sequence of `length` tokens, head excluded.
     public func flops(sequenceLength length: Int, layers: Int? = nil) -> Double {
         let attention = Attention(configuration).flops(sequenceLength: length)

@@ -157,6 +157,32 @@ public struct DecoderWeights: Sendable {
         visitParameters { bytes += $1.bytes }
         return bytes
     }
+
+    /// Sixteen hexadecimal digits that names, shapes and elements in single precision lead to: the same for one model in
+    /// any file format, another one for another model.
+    public var fingerprint: String {
+        var (names, matrices): ([String], [Matrix]) = ([], [])
+        visitParameters { name, weight in
+            guard case .single(let matrix) = weight.storage else {
+                preconditionFailure("the fingerprint of weights that are not in single precision")
+            }
+            names.append("\(name) \(weight.shape)")
+            matrices.append(matrix)
+        }
+        let results = ParallelResults<UInt64>(count: matrices.count)
+        results.fill(order: Array(matrices.indices), progress: { _ in }) { index in
+            let matrix = matrices[index]
+            return matrix.pointer.withMemoryRebound(to: UInt32.self, capacity: matrix.count) {
+                ck_hash($0, matrix.count)
+            }
+        }
+        var words: [UInt32] = []
+        for (name, hash) in zip(names, results.values) {
+            words += name.unicodeScalars.map(\.value) + [UInt32(truncatingIfNeeded: hash), UInt32(hash >> 32)]
+        }
+        let digits = String(ck_hash(words, words.count), radix: 16)
+        return String(repeating: "0", count: 16 - digits.count) + digits
+    }
 }
 
 // MARK: - Loading

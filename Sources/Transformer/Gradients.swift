@@ -16,19 +16,37 @@ extension Decoder {
         of batch: TokenBatch, targets: [UInt32?], scale: Double, in workspace: TrainingWorkspace,
         into gradients: DecoderWeights, accumulating: Bool = false
     ) -> Double {
+        precondition(targets.count == batch.count, "\(targets.count) targets for \(batch.count) tokens")
+        return lossAndGradients(
+            of: batch, CrossEntropy(targets: targets), scale: scale, in: workspace, into: gradients,
+            accumulating: accumulating)
+    }
+
+    /// The same for any objective: returns the sum of its losses. Without `gradients` those of the parameters are not
+    /// computed, only what the observers are shown: what enters the linear layers in the forward pass, and the gradient of
+    /// what leaves them in the backward pass.
+    @discardableResult
+    public func lossAndGradients(
+        of batch: TokenBatch, _ objective: some TokenObjective, scale: Double, in workspace: TrainingWorkspace,
+        into gradients: DecoderWeights?, accumulating: Bool = false,
+        activationObserver: (any ActivationObserver)? = nil,
+        gradientObserver: (any GradientObserver)? = nil
+    ) -> Double {
         let (all, scratch) = (0..<batch.count, workspace.backward)
-        let pass = forward(batch, in: workspace)
+        let pass = forward(batch, in: workspace, observer: activationObserver)
         let clock = ContinuousClock()
         let start = clock.now
         let loss = workspace.head.lossAndGradients(
-            of: workspace.hidden.view.rows(all), targets: targets, scale: Float(scale), gradient: gradients,
+            of: workspace.hidden.view.rows(all), objective, scale: Float(scale), gradient: gradients,
             accumulating: accumulating, scratch: workspace.headGradient, into: scratch.hidden.view.rows(all))
         workspace.headSeconds = (clock.now - start) / .seconds(1)
         for (index, layer) in weights.layers.enumerated().reversed() {
             pass.recompute(layer, workspace.layers[index], workspace.mode)
             pass.backward(
-                layer, workspace.layers[index], gradient: gradients.layers[index], accumulating: accumulating, scratch)
+                layer, workspace.layers[index], gradient: gradients?.layers[index], accumulating: accumulating, scratch
+            ) { gradientObserver?.observeGradient(of: $0, layer: index, $1) }
         }
+        guard let gradients else { return loss }
         // A tied embedding already holds the head's gradient.
         let isTied = gradients.head === gradients.embedding
         differentiateEmbedding(
@@ -44,7 +62,9 @@ extension Decoder {
 
     /// Leaves the residual stream in `workspace.hidden` and what backward needs in `workspace.layers`.
     @discardableResult
-    private func forward(_ batch: TokenBatch, in workspace: TrainingWorkspace) -> LayerPass {
+    private func forward(
+        _ batch: TokenBatch, in workspace: TrainingWorkspace, observer: (any ActivationObserver)? = nil
+    ) -> LayerPass {
         precondition(
             batch.count <= workspace.maximumTokens && batch.longest <= workspace.longestSequence,
             "a batch of \(batch.count) tokens, longest \(batch.longest), in a workspace for "
@@ -58,6 +78,9 @@ extension Decoder {
             let isLast = index == weights.layers.count - 1
             pass.feedForward(
                 layer, activations, into: isLast ? workspace.hidden : workspace.layers[index + 1][.input])
+            for (module, buffer) in LayerBuffer.inputs {
+                observer?.observe(.input(module), layer: index, activations[buffer].view.rows(0..<batch.count))
+            }
         }
         return pass
     }

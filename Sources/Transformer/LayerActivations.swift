@@ -27,6 +27,11 @@ enum LayerBuffer: Hashable {
     /// z = A·x of a low-rank projection, before σ, `[N, R]`.
     case bottleneck(LinearModule)
 
+    /// What enters the linear layers, by their `inputOwner`.
+    static let inputs: [(LinearModule, LayerBuffer)] = [
+        (.query, .attentionInput), (.output, .attended), (.gate, .mlpInput), (.down, .product),
+    ]
+
     static var all: [LayerBuffer] {
         [
             .input, .attentionInput, .query, .key, .value, .attended, .statistics, .middle, .mlpInput, .gate, .up,

@@ -143,21 +143,23 @@ struct LayerPass {
     // MARK: - Backward
 
     /// Turns the gradient of the layer's output, in `scratch.hidden` `[N, C]`, into that of its input, and computes the
-    /// gradients of the layer's parameters. The steps are those of forward in reverse.
+    /// gradients of the layer's parameters, if they have a place. The steps are those of forward in reverse. `observe` sees
+    /// the gradient `[N, out]` of what leaves each projection.
     func backward(
-        _ layer: DecoderLayer, _ activations: LayerActivations, gradient: DecoderLayer, accumulating: Bool,
-        _ backward: BackwardScratch
+        _ layer: DecoderLayer, _ activations: LayerActivations, gradient: DecoderLayer?, accumulating: Bool,
+        _ backward: BackwardScratch, observe: (LinearModule, MatrixView<Float>) -> Void = { _, _ in }
     ) {
         func view(_ matrix: Matrix) -> MatrixView<Float> { matrix.view.rows(all) }
         func apply(
             _ module: LinearModule, _ x: LayerBuffer, _ dy: Matrix, into dx: Matrix, addingToInput: Bool = false
         ) {
+            observe(module, view(dy))
             layer[module].backward(
                 view(activations[x]), bottleneck: activations.bottleneck(module, layer[module], rows: all), view(dy),
-                gradient: gradient[module], accumulating: accumulating, scratch: backward, into: view(dx),
+                gradient: gradient?[module], accumulating: accumulating, scratch: backward, into: view(dx),
                 addingToInput: addingToInput)
         }
-        func normalize(_ x: LayerBuffer, _ weight: Weight, gradient: Weight) {
+        func normalize(_ x: LayerBuffer, _ weight: Weight, gradient: Weight?) {
             Normalization.backward(
                 view(activations[x]), weight, epsilon: configuration.normEpsilon, view(backward.normalized),
                 gradient: gradient, accumulating: accumulating, scales: backward.scales.pointer,
@@ -170,7 +172,7 @@ struct LayerPass {
         // gate, up of RMSNorm(middle)
         apply(.gate, .mlpInput, backward.gate, into: backward.normalized)
         apply(.up, .mlpInput, backward.up, into: backward.normalized, addingToInput: true)
-        normalize(.middle, layer.postAttentionNorm, gradient: gradient.postAttentionNorm)
+        normalize(.middle, layer.postAttentionNorm, gradient: gradient?.postAttentionNorm)
         // middle = input + o(attended)
         apply(.output, .attended, backward.hidden, into: backward.attended)
         // attended = attention(q, k, v)
@@ -184,7 +186,7 @@ struct LayerPass {
         apply(.query, .attentionInput, backward.query, into: backward.normalized)
         apply(.key, .attentionInput, backward.key, into: backward.normalized, addingToInput: true)
         apply(.value, .attentionInput, backward.value, into: backward.normalized, addingToInput: true)
-        normalize(.input, layer.inputNorm, gradient: gradient.inputNorm)
+        normalize(.input, layer.inputNorm, gradient: gradient?.inputNorm)
     }
 
     /// The gradients of gate and up from that of their product, which is where the gate's goes.

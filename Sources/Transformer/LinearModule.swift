@@ -42,3 +42,9 @@ public protocol ActivationObserver: AnyObject {
     /// `activations` is `[tokens, features]` and valid during the call only.
     func observe(_ site: ActivationSite, layer: Int, _ activations: MatrixView<Float>)
 }
+
+/// Watches a backward pass.
+public protocol GradientObserver: AnyObject {
+    /// `gradient` `[tokens, out]` is the loss' derivative by what leaves a linear layer; valid during the call only.
+    func observeGradient(of module: LinearModule, layer: Int, _ gradient: MatrixView<Float>)
+}

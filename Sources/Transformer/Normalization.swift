@@ -8,12 +8,13 @@ enum Normalization {
         for row in 0..<x.rows { ck_rms_norm(x.row(row), weight.vector, y.row(row), x.columns, epsilon) }
     }
 
-    /// Backward of `forward`: dx ← dx + the gradient of x from y's gradient dy, and the weight's gradient.
+    /// Backward of `forward`: dx ← dx + the gradient of x from y's gradient dy, and the weight's gradient, if that has a
+    /// place.
     ///
     /// With s = 1 / √(mean(x²) + ε): dx = s · (w·dy − x · s² · mean(w·dy·x)), dw = Σ over rows of dy · x · s.
     /// `scales` takes s for each row.
     static func backward(
-        _ x: MatrixView<Float>, _ weight: Weight, epsilon: Float, _ dy: MatrixView<Float>, gradient: Weight,
+        _ x: MatrixView<Float>, _ weight: Weight, epsilon: Float, _ dy: MatrixView<Float>, gradient: Weight?,
         accumulating: Bool, scales: UnsafeMutablePointer<Float>, into dx: MatrixView<Float>
     ) {
         ThreadPool.forEachRange(x.rows) { rows in
@@ -22,7 +23,7 @@ enum Normalization {
                     x.row(row), weight.vector, dy.row(row), dx.row(row), x.columns, epsilon)
             }
         }
-        let sums = gradient.gradientVector
+        guard let sums = gradient?.gradientVector else { return }
         ThreadPool.forEachRange(x.columns, granularity: 16) { columns in
             let start = columns.lowerBound
             ck_weighted_column_sums(

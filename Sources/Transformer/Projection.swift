@@ -41,6 +41,14 @@ public enum Projection: Sendable {
         if case .lowRank(let lowRank) = self { lowRank.rank } else { nil }
     }
 
+    /// Features that leave it.
+    public var outputs: Int {
+        switch self {
+        case .dense(let dense): dense.weight.rows
+        case .lowRank(let lowRank): lowRank.b.columns
+        }
+    }
+
     /// FLOPs of one token: two per parameter of the matrices.
     var flops: Int {
         switch self {
@@ -83,27 +91,32 @@ extension Projection {
     ///
     /// With h = σ(z), y = h·B: dB = hᵀ·dy, dh = dy·Bᵀ, dz = dh ∘ σ'(z), dA = xᵀ·dz, dx = dz·Aᵀ; dense: dW = dyᵀ·x,
     /// dx = dy·W; both: db = Σ dy. `gradient` holds the gradients in the parameters' layout; they are added to if
-    /// `accumulating`.
+    /// `accumulating`. Without it only dx is computed.
     func backward(
-        _ x: MatrixView<Float>, bottleneck: MatrixView<Float>?, _ dy: MatrixView<Float>, gradient: Projection,
+        _ x: MatrixView<Float>, bottleneck: MatrixView<Float>?, _ dy: MatrixView<Float>, gradient: Projection?,
         accumulating: Bool, scratch: BackwardScratch, into dx: MatrixView<Float>, addingToInput: Bool = false
     ) {
-        if let bias = gradient.bias { bias.setColumnSums(dy, accumulating: accumulating) }
+        if let bias = gradient?.bias { bias.setColumnSums(dy, accumulating: accumulating) }
         let output = Operand(dy, scratch: scratch.roundedOutput?.view)
-        let input = Operand(x, scratch: scratch.roundedInput?.view)
-        switch (self, gradient) {
-        case (.dense(let dense), .dense(let gradient)):
-            gradient.weight.setProduct(output, input, accumulating: accumulating)
+        let input = gradient.map { _ in Operand(x, scratch: scratch.roundedInput?.view) }
+        switch self {
+        case .dense(let dense):
+            if let input, let gradient = gradient?.dense {
+                gradient.weight.setProduct(output, input, accumulating: accumulating)
+            }
             dense.weight.apply(output, transposed: false, accumulating: addingToInput, into: dx)
-        case (.lowRank(let lowRank), .lowRank(let gradient)):
+        case .lowRank(let lowRank):
             guard let z = bottleneck else { preconditionFailure("a low-rank layer without its bottleneck") }
+            let gradient = gradient?.lowRank
             func room(_ matrix: Matrix?) -> MatrixView<Float>? {
                 matrix.map { MatrixView($0.pointer, rows: z.rows, columns: z.columns, stride: z.columns) }
             }
             guard let dz = room(scratch.bottleneckGradient) else { preconditionFailure("no room for a bottleneck") }
-            let h = lowRank.activate(z, into: room(scratch.activated))
-            gradient.b.setProduct(
-                Operand(h, scratch: scratch.roundedBottleneck?.view), output, accumulating: accumulating)
+            if let gradient {
+                let h = lowRank.activate(z, into: room(scratch.activated))
+                gradient.b.setProduct(
+                    Operand(h, scratch: scratch.roundedBottleneck?.view), output, accumulating: accumulating)
+            }
             lowRank.b.apply(output, transposed: true, into: dz)
             if lowRank.isActivated {
                 ThreadPool.forEachRange(z.rows) { rows in
@@ -112,10 +125,24 @@ extension Projection {
                 }
             }
             let inner = Operand(dz, scratch: scratch.roundedBottleneck?.view)
-            gradient.a.setProduct(input, inner, accumulating: accumulating)
+            if let input, let gradient { gradient.a.setProduct(input, inner, accumulating: accumulating) }
             lowRank.a.apply(inner, transposed: true, accumulating: addingToInput, into: dx)
-        default: preconditionFailure("the gradients have another layout than the weights")
         }
+    }
+
+    /// The gradients of a dense projection, which have its layout.
+    private var dense: DenseProjection {
+        guard case .dense(let dense) = self else {
+            preconditionFailure("the gradients have another layout than the weights")
+        }
+        return dense
+    }
+
+    private var lowRank: LowRankProjection {
+        guard case .lowRank(let lowRank) = self else {
+            preconditionFailure("the gradients have another layout than the weights")
+        }
+        return lowRank
     }
 }
 

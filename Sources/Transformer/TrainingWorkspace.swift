@@ -57,6 +57,15 @@ public final class TrainingWorkspace {
     /// What the forward pass leaves for the backward pass: per layer, and the residual stream after the last one.
     public var keptBytes: Int { keptElementsPerToken.reduce(0, +) * 4 * maximumTokens + hidden.bytes }
 
+    /// Bytes that a pass over so many tokens keeps between forward and backward.
+    public static func keptBytes(_ decoder: Decoder, mode: MemoryMode, tokens: Int) -> Int {
+        let elements = decoder.weights.layers.reduce(decoder.configuration.hiddenSize) { sum, layer in
+            LayerBuffer.all.filter(mode.keeps)
+                .compactMap { $0.columns(decoder.configuration, rank: { layer[$0].rank }) }.reduce(sum, +)
+        }
+        return elements * 4 * tokens
+    }
+
     /// Elements kept for each token, layer by layer.
     public var keptElementsPerToken: [Int] {
         ranks.map { ranks in

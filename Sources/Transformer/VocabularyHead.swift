@@ -43,17 +43,27 @@ public final class VocabularyHead {
     ) throws(E) {
         for start in stride(from: 0, to: hidden.rows, by: chunk) {
             let rows = start..<min(start + chunk, hidden.rows)
-            let (x, input) = (hidden.rows(rows), normalized.view.rows(0..<rows.count))
-            ThreadPool.forEachRange(rows.count) { part in
-                Normalization.forward(
-                    x.rows(part), decoder.weights.norm, epsilon: decoder.configuration.normEpsilon,
-                    into: input.rows(part))
-            }
-            let operand = Operand(input, scratch: rounded?.view)
-            let output = logits.view.rows(0..<rows.count)
-            head.apply(operand, transposed: true, into: output)
+            let (operand, output) = project(hidden.rows(rows))
             try body(rows, operand, output)
         }
+    }
+
+    /// The logits `[rows, V]` of at most `chunk` rows of hidden states. The view is the head's and holds until the next
+    /// call.
+    public func logits(of hidden: MatrixView<Float>) -> MatrixView<Float> { project(hidden).logits }
+
+    private func project(_ x: MatrixView<Float>) -> (normalized: Operand, logits: MatrixView<Float>) {
+        precondition(x.rows <= chunk, "\(x.rows) rows for chunks of \(chunk)")
+        let input = normalized.view.rows(0..<x.rows)
+        ThreadPool.forEachRange(x.rows) { part in
+            Normalization.forward(
+                x.rows(part), decoder.weights.norm, epsilon: decoder.configuration.normEpsilon,
+                into: input.rows(part))
+        }
+        let operand = Operand(input, scratch: rounded?.view)
+        let output = logits.view.rows(0..<x.rows)
+        head.apply(operand, transposed: true, into: output)
+        return (operand, output)
     }
 
     /// −log p(target) in nats for each row of `hidden`.
@@ -74,26 +84,27 @@ public final class VocabularyHead {
         return targets.indices.map { targets[$0] == nil ? nil : losses.pointer[$0] }
     }
 
-    /// Forward and backward at once, while a chunk's logits exist: returns Σ −log p(target) in nats over the rows that
-    /// have a target, and computes the gradients of `scale` times that sum.
+    /// Forward and backward at once, while a chunk's logits exist: returns the sum of the objective's losses, and computes
+    /// the gradients of `scale` times that sum.
     ///
-    /// With p = softmax(logits): d logits = scale · (p − one at the target), d W = d logitsᵀ · x, dx = d logits · W. The
-    /// hidden states' gradient goes to `dHidden` `[N, C]`, the parameters' to `gradient`, which is added to if
-    /// `accumulating`.
+    /// From the objective's d logits: d W = d logitsᵀ · x, dx = d logits · W. The hidden states' gradient goes to `dHidden`
+    /// `[N, C]`, the parameters' to `gradient`, which is added to if `accumulating`; without it they are not computed.
     func lossAndGradients(
-        of hidden: MatrixView<Float>, targets: [UInt32?], scale: Float, gradient: DecoderWeights, accumulating: Bool,
-        scratch: HeadGradientScratch, into dHidden: MatrixView<Float>
+        of hidden: MatrixView<Float>, _ objective: some TokenObjective, scale: Float, gradient: DecoderWeights?,
+        accumulating: Bool, scratch: HeadGradientScratch, into dHidden: MatrixView<Float>
     ) -> Double {
-        precondition(targets.count == hidden.rows, "\(targets.count) targets for \(hidden.rows) rows")
-        guard let headGradient = gradient.head else { preconditionFailure("gradients without a head") }
-        let losses = Tensor<Double>(shape: [targets.count])
+        precondition(gradient == nil || gradient?.head != nil, "gradients without a head")
+        let losses = Tensor<Double>(shape: [hidden.rows])
         var isFirst = !accumulating
         forEachChunk(of: hidden) { (rows, input, logits) in
+            objective.prepare(rows)
             ThreadPool.forEachRange(rows.count, granularity: 8) { part in
                 for row in part {
                     let (token, columns) = (rows.lowerBound + row, logits.columns)
-                    if let target = targets[token] {
-                        losses.pointer[token] = ck_cross_entropy(logits.row(row), columns, Int(target), scale)
+                    if let loss = objective.differentiate(
+                        token: token, logits: logits.row(row), count: columns, scale: scale)
+                    {
+                        losses.pointer[token] = loss
                     } else {
                         logits.row(row).update(repeating: 0, count: columns)
                     }
@@ -101,12 +112,12 @@ public final class VocabularyHead {
                 }
             }
             let output = Operand(logits, scratch: scratch.roundedLogits?.view)
-            headGradient.setProduct(output, input, accumulating: !isFirst)
+            if let headGradient = gradient?.head { headGradient.setProduct(output, input, accumulating: !isFirst) }
             let dNormalized = scratch.normalized.view.rows(0..<rows.count)
             head.apply(output, transposed: false, into: dNormalized)
             Normalization.backward(
                 hidden.rows(rows), decoder.weights.norm, epsilon: decoder.configuration.normEpsilon, dNormalized,
-                gradient: gradient.norm, accumulating: !isFirst, scales: scratch.scales.pointer,
+                gradient: gradient?.norm, accumulating: !isFirst, scales: scratch.scales.pointer,
                 into: dHidden.rows(rows))
             isFirst = false
         }

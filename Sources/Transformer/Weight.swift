@@ -75,12 +75,14 @@ public final class Weight: Sendable {
         }
         let result = DoubleMatrix(uninitialized: transposed ? [columns, rows] : [rows, columns])
         guard transposed else {
-            ck_f32_to_f64(single.pointer, result.pointer, count)
+            withExtendedLifetime(single) { ck_f32_to_f64(single.pointer, result.pointer, count) }
             return result
         }
-        for row in 0..<rows {
-            for column in 0..<columns {
-                result.pointer[column * rows + row] = Double(single.pointer[row * columns + column])
+        withExtendedLifetime(single) {
+            for row in 0..<rows {
+                for column in 0..<columns {
+                    result.pointer[column * rows + row] = Double(single.pointer[row * columns + column])
+                }
             }
         }
         return result

@@ -13,7 +13,9 @@ struct ColaAnalyze: ParsableCommand {
             Exit codes: 0 done, 64 usage, 65 bad input, 66 no such input, 70 a bug of ours, 73 cannot write, 130 interrupted.
             """,
         version: Provenance.version,
-        subcommands: [SpectrumCommand.self, PerplexityCommand.self, LogitsCommand.self, BenchCommand.self])
+        subcommands: [
+            SpectrumCommand.self, RanksCommand.self, PerplexityCommand.self, LogitsCommand.self, BenchCommand.self,
+        ])
 
     static func main() { runAsTool() }
 }

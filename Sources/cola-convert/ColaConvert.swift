@@ -13,7 +13,10 @@ struct ColaConvert: ParsableCommand {
             Exit codes: 0 done, 64 usage, 65 bad input, 66 no such input, 70 a bug of ours, 73 cannot write, 130 interrupted.
             """,
         version: Provenance.version,
-        subcommands: [InspectCommand.self, ImportCommand.self, ExportCommand.self, TokenizeCommand.self])
+        subcommands: [
+            DenseToLowrankCommand.self, InspectCommand.self, ImportCommand.self, ExportCommand.self,
+            TokenizeCommand.self,
+        ])
 
     static func main() { runAsTool() }
 }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Checkpoints
 import CommandSupport
+import LowRank
 import Training
 import Transformer
 
@@ -12,12 +13,16 @@ struct ContinueCommand: ParsableCommand {
             Dense and CoLA models alike. AdamW starts anew; a run that was interrupted goes on with `resume` instead. The run \
             is kept in a folder, as with `pretrain`.
 
+            A checkpoint that cola-convert made of a dense one is healed: factors learn in proportion to their size, and with \
+            --teacher the model learns the dense one's predictions besides the text.
+
             Example:
-              cola-train continue smollm2-cola.h5 --text novel.txt --steps 200 \\
-                --learning-rate 3e-4 --out runs/healed
+              cola-train continue smollm2-cola.h5 --teacher smollm2.h5 --text novel.txt \\
+                --steps 200 --out runs/healed
             """)
 
     @OptionGroup var checkpoint: CheckpointOptions
+    @OptionGroup var teacher: TeacherOptions
     @OptionGroup var data: DataOptions
     @OptionGroup var recipe: RecipeOptions
     @OptionGroup var saving: SavingOptions
@@ -40,19 +45,28 @@ struct ContinueCommand: ParsableCommand {
         let source = try checkpoint.open()
         let configuration = try DecoderConfiguration(of: source)
         let masters = try DecoderWeights(from: source, configuration)
-        let settings = try recipe.settings(data: data, defaults: (1e-4, 0, 0, 1), weights: masters)
+        let isConverted =
+            (try? JSONValue(parsing: source.configuration ?? ""))?[RankPlan.convertedKey]?.boolValue == true
+        let teacher = try teacher.load(for: configuration)
+        var settings = try recipe.settings(
+            data: data, defaults: (isConverted ? 2e-4 : 1e-4, 0, 0, 1), weights: masters,
+            ratesBySize: self.teacher.factorRates.map { $0 == .size } ?? isConverted)
+        settings.teacherShare = teacher == nil ? 0 : self.teacher.share
         let blob = try source.tokenizer()
         let corpus = try Corpus(
             data.input, tokenizer: blob, tokenizerPath: source.path, settings: settings, configuration: configuration)
         var provenance = Provenance.tool()
         provenance["seed"] = .string("\(recipe.seed)")
         provenance["data"] = .object(corpus.record)
+        let record = JSONObject(corpus.record.members + (teacher?.record.members ?? []))
+        if let teacher { provenance["teacher"] = .object(teacher.record) }
         provenance["source"] = try Provenance.input(checkpoint.checkpoint)
         if let text = source.provenance {
             provenance["source_provenance"] = (try? JSONValue(parsing: text)) ?? .string(text)
         }
         let trainer = try Trainer(
-            configuration, masters: masters, data: corpus.data, settings: settings, record: corpus.record)
+            configuration, masters: masters, data: corpus.data, settings: settings,
+            teacher: teacher?.decoder, record: record)
         try TrainingRun(
             trainer: trainer, folder: RunFolder(creating: out), saving: saving, consoleOptions: consoleOptions,
             configuration: source.configuration ?? "{}", tokenizer: blob, provenance: provenance

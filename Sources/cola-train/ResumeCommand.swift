@@ -21,6 +21,10 @@ struct ResumeCommand: ParsableCommand {
     var place: String
 
     @OptionGroup var input: CorpusOptions
+
+    @Option(help: ArgumentHelp("The teacher, if it was moved.", valueName: "checkpoint"))
+    var teacher: String?
+
     @OptionGroup var saving: SavingOptions
     @OptionGroup var consoleOptions: ConsoleOptions
 
@@ -50,7 +54,9 @@ struct ResumeCommand: ParsableCommand {
             try corpus.requireSame(as: state.settings)
             console.note("resuming \(path) after step \(state.step) of \(settings.schedule.totalSteps)")
             return try Trainer(
-                resuming: source, configuration, data: corpus.data, settings: settings, state: state)
+                resuming: source, configuration, data: corpus.data, settings: settings,
+                teacher: TeacherOptions.load(
+                    from: state.settings, given: teacher, for: configuration, path: path), state: state)
         }
         try TrainingRun(
             trainer: trainer, folder: folder, saving: saving, consoleOptions: consoleOptions,

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Checkpoints
 import CommandSupport
 import LinearAlgebra
 import Training
@@ -25,6 +26,72 @@ enum PrecisionChoice: String, ExpressibleByArgument, CaseIterable {
         case .bf16: .bf16
         case .auto: Machine.fasterPrecision
         }
+    }
+}
+
+/// How the factors of a low-rank model share the learning rate.
+enum FactorRates: String, ExpressibleByArgument, CaseIterable {
+    /// In proportion to each factor's root mean square, the given rate being that of 0.02.
+    case size
+    case equal
+}
+
+/// The model whose predictions are learnt besides the text.
+struct TeacherOptions: ParsableArguments {
+    @Option(help: ArgumentHelp("Learn this dense model's predictions as well.", valueName: "checkpoint"))
+    var teacher: String?
+
+    @Option(
+        name: .customLong("teacher-share"),
+        help: ArgumentHelp("Its weight in the loss; the rest is the text's cross-entropy.", valueName: "share"))
+    var share = 0.5
+
+    @Option(
+        help: ArgumentHelp(
+            "Learning rates of low-rank factors: size, in proportion to each one's root mean square, or equal (default: size for a converted checkpoint).",
+            valueName: "rule"))
+    var factorRates: FactorRates?
+
+    func validate() throws {
+        if !(share > 0 && share <= 1) {
+            throw ValidationError("--teacher-share \(share): expected above 0, at most 1.")
+        }
+    }
+
+    /// The teacher, if one is given, and what the run file says of it.
+    func load(for configuration: DecoderConfiguration) throws -> (decoder: Decoder, record: JSONObject)? {
+        try teacher.map { try Self.load($0, for: configuration) }
+    }
+
+    static func load(
+        _ path: String, for configuration: DecoderConfiguration
+    ) throws -> (decoder: Decoder, record: JSONObject) {
+        let source = try Checkpoint.open(path)
+        let own = try DecoderConfiguration(of: source)
+        guard own.vocabularySize == configuration.vocabularySize else {
+            throw InputError(
+                "\(path): a teacher with a vocabulary of \(own.vocabularySize), expected "
+                    + "\(configuration.vocabularySize), the model's")
+        }
+        let record = JSONObject([
+            ("teacher_file", .string(path)), ("teacher_sha256", .string(try Provenance.sha256(path))),
+        ])
+        return (try Decoder(from: source), record)
+    }
+
+    /// The teacher that a run file names; throws unless it is the same as then.
+    static func load(
+        from settings: JSONObject, given: String?, for configuration: DecoderConfiguration, path: String
+    ) throws -> Decoder? {
+        guard let file = settings["teacher_file"]?.stringValue else { return nil }
+        let (decoder, record) = try load(given ?? file, for: configuration)
+        let (now, then) = (record["teacher_sha256"]?.stringValue, settings["teacher_sha256"]?.stringValue)
+        guard now == then else {
+            throw CheckpointError.invalid(
+                path: given ?? file, place: "the teacher of \(path)", found: "the SHA-256 \(now ?? "")",
+                expected: then ?? "none")
+        }
+        return decoder
     }
 }
 

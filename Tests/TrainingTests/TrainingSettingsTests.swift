@@ -29,6 +29,7 @@ struct TrainingSettingsTests {
         settings.memory = .colaM
         settings.precision = .bf16
         settings.skipLimit = 1
+        settings.teacherShare = 0.25
         return settings
     }
 

@@ -33,4 +33,8 @@ float ck_dot(const float *a, const float *b, size_t count);
 /// −log softmax(row)[target]; the row becomes the loss' gradient, scale · (softmax(row) − one at target).
 double ck_cross_entropy(float *row, size_t count, size_t target, float scale);
 
+/// share · KL(softmax(teacher) ‖ softmax(row)) − (1 − share) · log softmax(row)[target], in nats; the row becomes the
+/// gradient, scale · (softmax(row) − share · softmax(teacher) − (1 − share) · one at target). `teacher` is overwritten.
+double ck_distillation(float *row, float *teacher, size_t count, size_t target, float share, float scale);
+
 #endif

@@ -20,6 +20,9 @@ void ck_moments_update(const double *a, const double *b, size_t rows, double *bl
 /// The same by one instruction set's kernel; false, and nothing done, where the processor or the build lacks it.
 bool ck_moments_update_by(const char *instruction_set, const double *a, const double *b, size_t rows, double *block);
 
+/// sums ← sums + x.
+void ck_add_widened(const float *x, double *sums, size_t count);
+
 /// The widest instruction set that this processor and `ck_moments_update` have: "avx512", "avx2" or "baseline".
 const char *ck_instruction_set(void);
 

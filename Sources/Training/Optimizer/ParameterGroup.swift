@@ -1,3 +1,5 @@
+import CKernels
+import Tensors
 import Transformer
 
 /// Parameters that are updated differently from the others, chosen by name.
@@ -20,6 +22,21 @@ public struct ParameterGroup: Codable, Equatable, Sendable {
         let names = ParameterBlocks(weights).names
         return ["*norm.weight", "*.bias"].map { ParameterGroup(pattern: $0, weightDecay: 0) }
             .filter { group in names.contains(where: group.contains) }
+    }
+
+    /// A learning rate for each low-rank factor in proportion to its size: its root mean square in units of `reference`,
+    /// a usual size of weights. AdamW moves every element by about the learning rate, whatever its gradient; factors of a
+    /// converted layer differ in size by orders of magnitude, and the same step would be nothing for one and destroy the
+    /// other.
+    public static func bySize(of weights: DecoderWeights, reference: Double = 0.02) -> [ParameterGroup] {
+        var groups: [ParameterGroup] = []
+        weights.visitParameters { name, weight in
+            guard name.hasSuffix(".cola_a") || name.hasSuffix(".cola_b"), case .single(let matrix) = weight.storage
+            else { return }
+            let size = (ck_sum_of_squares(matrix.pointer, matrix.count) / Double(max(1, matrix.count))).squareRoot()
+            groups.append(ParameterGroup(pattern: name, learningRateFactor: size / reference))
+        }
+        return groups
     }
 
     /// Whether the pattern matches the whole of a parameter's name.

@@ -1,0 +1,125 @@
+import ArgumentParser
+import Checkpoints
+import LowRank
+import Transformer
+
+/// The texts that statistics are collected on, or statistics that were saved.
+public struct CalibrationOptions: ParsableArguments {
+    @Option(
+        parsing: .upToNextOption,
+        help: ArgumentHelp(
+            "Calibration: text files (UTF-8), split by the checkpoint's own tokenizer.", valueName: "file"))
+    public var text: [String] = []
+
+    @Option(
+        help: ArgumentHelp(
+            "Calibration: token ids instead of text: .npy, .u16, .u32, or file.h5:/path/to/dataset.", valueName: "file")
+    )
+    public var tokens: String?
+
+    @Option(help: ArgumentHelp("Use this many calibration tokens at most.", valueName: "count"))
+    public var maxTokens: Int?
+
+    @Option(
+        help: ArgumentHelp("Tokens of a sequence (default: 512, or the rows of a 2-D token file).", valueName: "count"))
+    public var sequenceLength: Int?
+
+    @Option(help: ArgumentHelp("Statistics that --save-moments wrote, instead of collecting them.", valueName: "file"))
+    public var moments: String?
+
+    @Option(
+        help: ArgumentHelp("Keep the collected statistics, so that planning again takes seconds.", valueName: "file"))
+    public var saveMoments: String?
+
+    @Option(help: ArgumentHelp("Of the labels that gradients are sampled with.", valueName: "number"))
+    public var seed: UInt64 = 0
+
+    public init() {}
+
+    public var hasText: Bool { !text.isEmpty || tokens != nil }
+
+    public func validate() throws {
+        if !text.isEmpty, tokens != nil {
+            throw ValidationError("Give the calibration as either --text FILE… or --tokens FILE.")
+        }
+        for (name, value) in [("--max-tokens", maxTokens), ("--sequence-length", sequenceLength)] {
+            if let value, value < 1 { throw ValidationError("\(name) \(value): expected at least 1.") }
+        }
+        if moments != nil, saveMoments != nil {
+            throw ValidationError("--save-moments keeps what is collected; with --moments nothing is.")
+        }
+        if saveMoments != nil, !hasText {
+            throw ValidationError("--save-moments needs a calibration text: --text FILE… or --tokens FILE.")
+        }
+    }
+
+    /// The files that are read.
+    public var paths: [String] { (tokens.map { [TokenStream.path(of: $0)] } ?? text) + (moments.map { [$0] } ?? []) }
+
+    /// The sequences of the calibration text.
+    public func sequences(
+        for source: any TensorSource, _ configuration: DecoderConfiguration
+    ) throws -> [ArraySlice<UInt32>] {
+        guard hasText else { return [] }
+        let sequences = try TokenStream.load(
+            text: text, tokens: tokens, maxTokens: maxTokens, for: source, configuration
+        ).flatMap { $0.sequences(length: sequenceLength ?? $0.rowLength ?? 512) }
+        guard sequences.reduce(0, { $0 + $1.count }) >= 2 else {
+            throw InputError("\(paths.first ?? "calibration"): fewer than two tokens")
+        }
+        return sequences
+    }
+
+    /// The statistics that a weighting needs: read, or collected from the sequences, and saved if asked for. Nil for the
+    /// weighting that needs none. Warns if there are few tokens for the model's width.
+    public func statistics(
+        of decoder: Decoder, fingerprint: String, _ weighting: Weighting, _ sequences: [ArraySlice<UInt32>],
+        provenance: JSONObject, console: Console
+    ) throws -> (any CalibrationStatistics)? {
+        let configuration = decoder.configuration
+        if let moments {
+            let file = try MomentFile(path: moments, of: configuration, fingerprint: fingerprint)
+            guard weighting != .fisher || file.hasGradients else {
+                throw LowRankError.input(
+                    path: moments, place: "gradient", found: "moments of inputs only",
+                    expected: "gradients, which the Fisher weighting needs; collect them with --fisher")
+            }
+            warnIfFewTokens(file.record.tokens, configuration, console)
+            return file
+        }
+        guard !sequences.isEmpty else {
+            guard weighting == .weight else {
+                throw InputError(
+                    "no calibration: the weighting \(weighting.rawValue) needs --text FILE…, --tokens FILE or --moments "
+                        + "FILE")
+            }
+            return nil
+        }
+        let total = sequences.reduce(0) { $0 + $1.count }
+        warnIfFewTokens(total, configuration, console)
+        let moments = CalibrationMoments(
+            decoder, fingerprint: fingerprint, labelSeed: weighting == .fisher ? seed : nil,
+            sequenceLength: sequences.map(\.count).max() ?? 0, sources: try paths.map { try Provenance.input($0) })
+        let progress = console.progress(
+            weighting == .fisher ? "moments and gradients" : "moments", unit: "tokens", total: total)
+        try moments.add(sequences) { progress.update($0) }
+        progress.finish()
+        if let saveMoments {
+            let saving = console.progress("save moments", unit: "layers", total: configuration.layers)
+            try MomentFile.write(
+                moments, of: configuration, to: saveMoments, provenance: JSONValue.object(provenance).text()
+            ) { saving.update($0) }
+            saving.finish()
+        }
+        return moments
+    }
+
+    private func warnIfFewTokens(_ tokens: Int, _ configuration: DecoderConfiguration, _ console: Console) {
+        let features = LinearModule.allCases.map { configuration.shape(of: $0).inputs }.max() ?? 1
+        guard tokens < 4 * features else { return }
+        console.warn(
+            "\(tokens) calibration tokens for \(features) features, \(fixed(Double(tokens) / Double(features), 1)) per "
+                + "feature: directions of a sample that small do not hold elsewhere; four are the least to trust, ten are "
+                + "better")
+    }
+}

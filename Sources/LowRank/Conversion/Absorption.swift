@@ -1,0 +1,126 @@
+import CKernels
+import LinearAlgebra
+import Tensors
+
+/// Puts σ = silu inside a linear bottleneck with as little change as possible.
+///
+/// silu(z) = z/2 + (z/2)·tanh(z/2): the odd part is exactly linear, the rest even and at most min(z²/4, |z|/2). A latent
+/// that is scaled down to s before σ, and up by 2/s behind, errs by about s²·κ/4 of its energy, κ its kurtosis. Two
+/// latents a and −a with columns b and −b give b·(silu(z) − silu(−z)) = b·z exactly, at any size.
+struct Absorption {
+    /// What the choice is made by.
+    struct Settings: Sendable, Equatable {
+        /// The fourth root of E[z⁴] of each scaled latent; nil chooses it by the layer's tail.
+        var scale: Double?
+        /// Part of the energy that the rank leaves out anyway, which σ may add to it.
+        var share = 0.1
+        var scaleRange = 0.02...0.3
+    }
+
+    /// s, the fourth root of E[z⁴] of the scaled latents.
+    let scale: Double
+    /// How many of the directions are pairs.
+    let pairs: Int
+    /// The share of the kept energy that σ is predicted to add to the error, bias fitted.
+    let predictedError: Double
+    let factors: LayerFactors
+
+    /// - Parameters:
+    ///   - linear: the bottleneck; its first directions weigh most.
+    ///   - energies: λ of its directions and of those left out, descending.
+    ///   - powers: E[z], E[z²] and E[z⁴] of its latents z = A·x.
+    init(
+        _ linear: LayerFactors, energies: [Double],
+        powers: [(first: Double, second: Double, fourth: Double)], _ settings: Settings
+    ) {
+        let rank = linear.rank
+        let tail = energies.dropFirst(rank).reduce(0, +)
+        /// λᵢ(κᵢ − 1): with s²/4 the energy that σ adds, if its mean goes into the bias. κ of a latent scaled by its fourth
+        /// moment: the error is s²/4 · λᵢ · E[z⁴]^½ / E[z²] · (1 − E[z²]² / E[z⁴]).
+        let weights = (0..<rank).map { i -> Double in
+            let (second, fourth) = (powers[i].second, powers[i].fourth)
+            guard second > 0, fourth > 0 else { return 0 }
+            let kurtosis = max(1, fourth / (second * second))
+            return energies[i] * (kurtosis - 1) / kurtosis.squareRoot()
+        }
+        // Pairs for the largest of them, each paid for by the weakest direction that is left.
+        let order = (0..<rank).sorted { weights[$0] > weights[$1] }
+        func scale(pairs: Int) -> Double {
+            if let scale = settings.scale { return scale }
+            let rest = order.dropFirst(pairs).reduce(0) { $0 + weights[$1] }
+            guard rest > 0 else { return settings.scaleRange.upperBound }
+            let limit = (4 * settings.share * max(tail, 1e-6 * energies.reduce(0, +)) / rest).squareRoot()
+            return min(max(limit, settings.scaleRange.lowerBound), settings.scaleRange.upperBound)
+        }
+        var pairs = 0
+        while pairs < rank / 4 {
+            let s = scale(pairs: pairs)
+            let (candidate, weakest) = (order[pairs], rank - 1 - pairs)
+            guard candidate < weakest, s * s / 4 * weights[candidate] > energies[weakest] else { break }
+            pairs += 1
+        }
+        self.pairs = pairs
+        let s = scale(pairs: pairs)
+        self.scale = s
+        let paired = Set(order.prefix(pairs).filter { $0 < rank - pairs })
+        let kept = Array(0..<rank - pairs)
+        let total = energies.prefix(rank).reduce(0, +)
+        predictedError =
+            total > 0 ? kept.reduce(0) { $0 + (paired.contains($1) ? 0 : s * s / 4 * weights[$1]) } / total : 0
+
+        let (n, m) = (linear.a.columns, linear.b.rows)
+        let a = DoubleMatrix(shape: [rank, n])
+        let b = DoubleMatrix(shape: [m, rank])
+        var next = rank - pairs
+        for i in kept {
+            let root = powers[i].fourth.squareRoot().squareRoot()
+            let isPaired = paired.contains(i)
+            // A pair is exact at any size; its own is that of a plain latent of CoLA.
+            let d = root > 0 ? (isPaired ? 1 : s) / root : 1
+            for column in 0..<n { a[i, column] = d * linear.a[i, column] }
+            for row in 0..<m { b[row, i] = (isPaired ? 1 : 2) / d * linear.b[row, i] }
+            guard isPaired else { continue }
+            for column in 0..<n { a[next, column] = -a[i, column] }
+            for row in 0..<m { b[row, next] = -b[row, i] }
+            next += 1
+        }
+        factors = LayerFactors(a: a, b: b, bias: linear.bias)
+    }
+}
+
+extension LayerFactors {
+    /// B and bias by ridge least squares on h = σ(A·x) for the targets y, shrunk towards what they are:
+    /// min E‖y − B·h − b‖² + ρ‖(B − B₀)·D‖² with D² the diagonal of h's covariance.
+    ///
+    /// Whatever the metric of the outputs, B is the same. With ρ = 0 the error over these rows is the least there is.
+    func refitted(
+        h: Matrix, targets: Matrix, ridge: Double
+    ) throws(LinearAlgebraError) -> LayerFactors {
+        let r = rank
+        let residual = SampleMoments.residual(targets, h, by: b)
+        let (meanH, meanResidual) = (SampleMoments.means(h), SampleMoments.means(residual))
+        let covariance = SampleMoments.cross(h, h)
+        let cross = SampleMoments.cross(h, residual)
+        for i in 0..<r {
+            for j in 0..<r { covariance[i, j] -= meanH[i] * meanH[j] }
+            for j in 0..<cross.columns { cross[i, j] -= meanH[i] * meanResidual[j] }
+        }
+        // In units of each feature's own deviation.
+        let deviations = (0..<r).map { max(covariance[$0, $0], 1e-30).squareRoot() }
+        for i in 0..<r {
+            for j in 0..<r { covariance[i, j] /= deviations[i] * deviations[j] }
+            covariance[i, i] += ridge
+            for j in 0..<cross.columns { cross[i, j] /= deviations[i] }
+        }
+        try Factorization.solve(positiveDefinite: covariance, cross)
+        var result = LayerFactors(a: a, b: b.copy(), bias: meanResidual)
+        for row in 0..<b.rows {
+            for i in 0..<r {
+                let change = cross[i, row] / deviations[i]
+                result.b[row, i] += change
+                result.bias[row] -= change * meanH[i]
+            }
+        }
+        return result
+    }
+}

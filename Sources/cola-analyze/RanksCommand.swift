@@ -1,0 +1,70 @@
+import ArgumentParser
+import Checkpoints
+import CommandSupport
+import LowRank
+import Transformer
+
+struct RanksCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "ranks",
+        abstract: "Choose the rank of every linear layer: a plan for cola-convert.",
+        discussion: """
+            Weighs the directions of each layer by what leaving them out costs – in the loss (fisher, which takes a backward \
+            pass over the calibration tokens), in the layer's output, or in its weights – and gives out ranks by one of the \
+            policies. The plan is JSON to read and to edit: change a rank, or null for a layer that stays dense.
+
+            Example:
+              cola-analyze ranks smollm2.h5 --tokens valid.npy --keep 0.6 --save-moments moments.h5 --out plan.json
+              cola-analyze ranks smollm2.h5 --moments moments.h5 --keep 0.4 --out smaller.json
+            """)
+
+    @OptionGroup var checkpoint: CheckpointOptions
+    @OptionGroup var ranks: RankOptions
+
+    @Option(help: "What errors are weighed by: fisher (the loss), output or weight.")
+    var weighting = Weighting.fisher
+
+    @OptionGroup var calibration: CalibrationOptions
+
+    @Option(name: .long, help: ArgumentHelp("The plan to write.", valueName: "file"))
+    var out: String
+
+    @OptionGroup var consoleOptions: ConsoleOptions
+
+    func validate() throws {
+        guard ranks.isGiven else {
+            throw ValidationError(
+                "Say how to choose ranks: --rank, --rank-ratio, --alpha, --keep, --max-bytes or --max-flops.")
+        }
+    }
+
+    func run() throws {
+        let console = consoleOptions.console
+        prepareNumerics(console)
+        let start = monotonicSeconds()
+        let source = try checkpoint.open()
+        let configuration = try DecoderConfiguration(of: source)
+        try DenseModel.require(source, configuration)
+        let plan = try AtomicFile(out)
+        let sequences = try calibration.sequences(for: source, configuration)
+        let decoder = try Decoder(from: source)
+        let fingerprint = decoder.weights.fingerprint
+        let statistics = try calibration.statistics(
+            of: decoder, fingerprint: fingerprint, weighting, sequences, provenance: Provenance.tool(),
+            console: console)
+        let planning = try RankPlan.choose(
+            decoder, ranks, weighting, statistics, fingerprint: fingerprint, console: console)
+        var record = planning.plan.json
+        record["provenance"] = .object(Provenance.tool())
+        record["provenance"] = .object(
+            JSONObject(Provenance.tool().members + [("checkpoint", try Provenance.input(checkpoint.checkpoint))]))
+        try plan.write(JSONValue.object(record).text(indent: 2) + "\n")
+        try plan.commit()
+        console.note("done in \(fixed(monotonicSeconds() - start, 1)) s, peak memory \(byteCount(peakMemory()))")
+        if consoleOptions.json {
+            try Console.output(JSONValue.object(record).text(indent: 2))
+        } else {
+            try Console.output(PlanTable(planning.plan, configuration).text + "\n\n\(out)")
+        }
+    }
+}

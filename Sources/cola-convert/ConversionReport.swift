@@ -1,0 +1,174 @@
+import Checkpoints
+import CommandSupport
+import LowRank
+import Transformer
+
+/// What a conversion did and what it is worth: JSON, a table of the layers, and a summary for people.
+struct ConversionReport {
+    let plan: RankPlan
+    let records: [Conversion.LayerRecord]
+    let dense: Decoder
+    let converted: Decoder
+    var recipe = ConversionRecipe()
+    var calibration: CalibrationRecord?
+    var calibrationErrors: [LayerError] = []
+    var heldOutErrors: [LayerError] = []
+    var losses: [(name: String, before: TextLoss, after: TextLoss)] = []
+
+    init(plan: RankPlan, records: [Conversion.LayerRecord], dense: Decoder, converted: Decoder) {
+        self.plan = plan
+        self.records = records
+        self.dense = dense
+        self.converted = converted
+    }
+
+    /// Where the report goes. Sees now, rather than after the work, whether files can be made.
+    struct Files {
+        let report: String
+        let layers: String
+
+        init(output: String) throws {
+            let stem = output.hasSuffix(".h5") ? String(output.dropLast(3)) : output
+            report = stem + ".report.json"
+            layers = stem + ".layers.csv"
+            for path in [output, report, layers] { try AtomicFile(path).discard() }
+        }
+    }
+
+    // MARK: - JSON
+
+    private func model(_ decoder: Decoder) -> JSONValue {
+        [
+            "parameters": .integer(decoder.weights.parameterCount),
+            "bytes_f32": .integer(4 * decoder.weights.parameterCount),
+            "linear_parameters": .integer(linearParameters(decoder)), "flops_per_token": .integer(decoder.weightFLOPs),
+        ]
+    }
+
+    /// Parameters of the linear layers, biases included.
+    private func linearParameters(_ decoder: Decoder) -> Int {
+        var count = 0
+        decoder.weights.visitParameters { name, weight in if name.contains("_proj.") { count += weight.count } }
+        return count
+    }
+
+    func json(provenance: JSONObject, seconds: [JSONObject.Member]) -> JSONObject {
+        var result = JSONObject([
+            ("method", .string(recipe.weighting.rawValue)), ("activation", .string(recipe.activation.rawValue)),
+            ("anchored", .bool(recipe.anchors)), ("policy", .object(plan.policy)),
+            ("calibration", calibration.map { .object($0.json) } ?? .null), ("before", model(dense)),
+            ("after", model(converted)),
+            (
+                "kept_share",
+                .number(Double(linearParameters(converted)) / Double(max(1, linearParameters(dense))))
+            ),
+            ("predicted_loss_increase", plan.lossIncrease.map { .number($0) } ?? .null),
+        ])
+        result["losses"] = .array(
+            losses.map { name, before, after in
+                [
+                    "text": .string(name), "before": .object(before.json), "after": .object(after.json),
+                    "loss_increase": .number(after.mean - before.mean),
+                ]
+            })
+        result["seconds"] = .object(JSONObject(seconds))
+        result["peak_memory_bytes"] = .integer(peakMemory())
+        result["provenance"] = .object(provenance)
+        return result
+    }
+
+    func write(to files: Files, provenance: JSONObject, seconds: [JSONObject.Member]) throws {
+        let report = try AtomicFile(files.report)
+        try report.write(JSONValue.object(json(provenance: provenance, seconds: seconds)).text(indent: 2) + "\n")
+        let layers = try AtomicFile(files.layers)
+        try layers.write(csv)
+        try AtomicFile.commit([report, layers])
+    }
+
+    // MARK: - Layers
+
+    private var csv: String {
+        let columns = [
+            "layer", "module", "rank", "parameters", "dense_parameters", "kept_energy", "predicted_relative_error",
+            "relative_error", "relative_error_in_place", "floor_ratio", "relative_error_held_out",
+            "relative_error_in_place_held_out", "predicted_loss_increase", "scale", "pairs", "activation_error",
+        ]
+        func number(_ value: Double?) -> String { value.map { $0.isNaN ? "" : "\($0)" } ?? "" }
+        let rows = plan.entries.map { entry -> String in
+            func isHere(_ layer: Int, _ module: LinearModule) -> Bool { layer == entry.layer && module == entry.module }
+            let record = records.first { isHere($0.layer, $0.module) }
+            let own = calibrationErrors.first { isHere($0.layer, $0.module) }
+            let heldOut = heldOutErrors.first { isHere($0.layer, $0.module) }
+            let (inputs, outputs) = dense.configuration.shape(of: entry.module)
+            let parameters = entry.rank.map { $0 * (inputs + outputs) + outputs } ?? inputs * outputs
+            let counts = ["\(entry.layer)", entry.module.rawValue, entry.rank.map(String.init) ?? ""]
+            let sizes = ["\(parameters)", "\(inputs * outputs)"]
+            let errors = [
+                entry.keptEnergy, entry.relativeError, own?.relative, own?.inPlace, own?.floorRatio, heldOut?.relative,
+                heldOut?.inPlace, entry.lossIncrease, record?.scale,
+            ].map(number)
+            return
+                (counts + sizes + errors + [record?.pairs.map(String.init) ?? "", number(record?.activationError)])
+                .joined(separator: ",")
+        }
+        return ([columns.joined(separator: ",")] + rows).map { $0 + "\r\n" }.joined()
+    }
+
+    // MARK: - Summary
+
+    func text(output: String, files: Files) -> String {
+        let (before, after) = (dense.weights.parameterCount, converted.weights.parameterCount)
+        var sizes = TextTable([("", .left), ("before", .right), ("after", .right), ("share", .right)])
+        func share(_ a: Int, _ b: Int) -> String { "\(fixed(100 * Double(b) / Double(max(1, a)), 1)) %" }
+        for (name, a, b) in [
+            ("parameters", before, after), ("in linear layers", linearParameters(dense), linearParameters(converted)),
+            ("FLOPs per token", dense.weightFLOPs, converted.weightFLOPs),
+        ] {
+            sizes.append([name, grouped(a), grouped(b), share(a, b)])
+        }
+        sizes.append(["bytes in f32", byteCount(4 * before), byteCount(4 * after), share(before, after)])
+        var parts = [sizes.text]
+        if !losses.isEmpty {
+            var table = TextTable([
+                ("text", .left), ("tokens", .right), ("nats/token", .right), ("after", .right), ("perplexity", .right),
+                ("after", .right),
+            ])
+            for (name, before, after) in losses {
+                table.append([
+                    name, grouped(before.tokens), fixed(before.mean, 4), fixed(after.mean, 4),
+                    fixed(before.perplexity, 2), fixed(after.perplexity, 2),
+                ])
+            }
+            parts.append(table.text)
+        }
+        parts.append(explanation.joined(separator: "\n"))
+        parts.append("\(output)  \(files.report)  \(files.layers)")
+        return parts.joined(separator: "\n\n")
+    }
+
+    private var explanation: [String] {
+        let dense = plan.entries.count { $0.rank == nil }
+        var lines = [
+            "\(plan.entries.count - dense) of \(plan.entries.count) linear layers are low-rank, \(dense) stay dense."
+        ]
+        let scales = records.compactMap(\.scale).sorted()
+        if !scales.isEmpty {
+            let pairs = records.reduce(0) { $0 + ($1.pairs ?? 0) }
+            let largest = records.compactMap(\.activationError).max() ?? 0
+            lines.append(
+                "σ: latents are scaled to a size of \(fixed(scales[scales.count / 2], 3)) (median; "
+                    + "\(fixed(scales.first ?? 0, 3)) to \(fixed(scales.last ?? 0, 3))), which costs a layer at most "
+                    + "\(fixed(100 * largest, 2)) % of its energy; \(pairs) directions are pairs, which σ leaves exact."
+            )
+        }
+        if let worst = calibrationErrors.max(by: { $0.inPlace < $1.inPlace }) {
+            lines.append(
+                "Largest error in place: layer \(worst.layer) \(worst.module.shortName), \(fixed(worst.inPlace, 2)) of its "
+                    + "output; alone it is \(fixed(worst.relative, 2))"
+                    + (worst.floorRatio.map { ", its square \(fixed($0, 2)) times the least any bottleneck leaves." }
+                        ?? ".")
+            )
+        }
+        return lines
+    }
+}

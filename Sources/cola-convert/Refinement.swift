@@ -1,0 +1,65 @@
+import CommandSupport
+import LowRank
+import Training
+import Transformer
+
+/// Some passes over the calibration tokens in which the converted model learns the dense one's predictions.
+struct Refinement {
+    let passes: Int
+    let seed: UInt64
+
+    /// Peak learning rate of a factor whose root mean square is 0.02; others in proportion.
+    static let learningRate = 2e-4
+
+    /// Trains the converted decoder's weights where they are. Embedding, head and dense layers stay as they are: a few
+    /// thousand tokens say little about them.
+    func run(_ converted: Decoder, teacher: Decoder, _ sequences: [ArraySlice<UInt32>], _ console: Console) throws {
+        let length = sequences.map(\.count).max() ?? 1
+        let data = try TrainingData(
+            [TokenCorpus(name: "calibration", ids: sequences.flatMap { $0 })], sequenceLength: length - 1,
+            packing: .packed, separator: nil, evaluationFraction: 0, seed: seed,
+            vocabularySize: converted.configuration.vocabularySize)
+        let perStep = min(4, data.trainingCount)
+        let steps = max(1, passes * data.trainingCount / perStep)
+        var settings = TrainingSettings(
+            schedule: try LearningRateSchedule(
+                peak: Self.learningRate, warmupSteps: max(1, steps / 20), totalSteps: steps),
+            optimizer: AdamW.Settings(
+                learningRate: Self.learningRate, weightDecay: 0,
+                groups: ParameterGroup.bySize(of: converted.weights) + frozen(converted.weights)))
+        settings.sequenceLength = length - 1
+        // Two sequences at a time: the dense model and AdamW's moments are in memory as well.
+        settings.batch = min(2, perStep)
+        settings.accumulation = max(1, perStep / settings.batch)
+        settings.clip = 1
+        settings.seed = seed
+        settings.teacherShare = 1
+        let trainer = try Trainer(
+            converted.configuration, masters: converted.weights, data: data, settings: settings, teacher: teacher)
+        let progress = console.progress("refine", unit: "steps", total: steps)
+        var first: Double?
+        var last = 0.0
+        while !trainer.isFinished {
+            let record = try trainer.step(seconds: monotonicSeconds)
+            if let divergence = trainer.divergence { throw divergence }
+            first = first ?? record.loss
+            last = record.loss
+            progress.update(record.step)
+        }
+        progress.finish()
+        console.note(
+            "refined in \(steps) steps: divergence from the dense model \(fixed(first ?? 0, 3)) → \(fixed(last, 3)) nats"
+        )
+    }
+
+    private func frozen(_ weights: DecoderWeights) -> [ParameterGroup] {
+        var groups = [ParameterGroup(pattern: "*embed_tokens.weight", learningRateFactor: 0)]
+        var hasHead = false
+        weights.visitParameters { name, _ in
+            if name == "lm_head.weight" { hasHead = true }
+            if name.hasSuffix("_proj.weight") { groups.append(ParameterGroup(pattern: name, learningRateFactor: 0)) }
+        }
+        if hasHead { groups.append(ParameterGroup(pattern: "lm_head.weight", learningRateFactor: 0)) }
+        return groups
+    }
+}
