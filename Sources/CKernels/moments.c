@@ -33,6 +33,18 @@ CLONES void ck_add_widened(const float *restrict x, double *restrict sums, size_
     for (size_t i = 0; i < count; i++) sums[i] += (double)x[i];
 }
 
+CLONES void ck_column_powers(const float *restrict x, size_t rows, size_t stride, size_t columns,
+                             double *restrict first, double *restrict second, double *restrict fourth) {
+    for (size_t r = 0; r < rows; r++) {
+        for (size_t c = 0; c < columns; c++) {
+            double value = x[r * stride + c], square = value * value;
+            first[c] += value;
+            second[c] += square;
+            fourth[c] += square * square;
+        }
+    }
+}
+
 /// Defines a kernel that keeps `height` rows × ck_panel columns of the block in registers while it runs down the panels.
 /// `width` doubles make a vector; height · ck_panel / width accumulators must fit the register file.
 #define KERNEL(name, attributes, width, height)                                                                \

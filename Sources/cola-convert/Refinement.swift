@@ -9,7 +9,7 @@ struct Refinement {
     let seed: UInt64
 
     /// Peak learning rate of a factor whose root mean square is 0.02; others in proportion.
-    static let learningRate = 2e-4
+    static let learningRate = 5e-5
 
     /// Trains the converted decoder's weights where they are. Embedding, head and dense layers stay as they are: a few
     /// thousand tokens say little about them.
@@ -23,7 +23,7 @@ struct Refinement {
         let steps = max(1, passes * data.trainingCount / perStep)
         var settings = TrainingSettings(
             schedule: try LearningRateSchedule(
-                peak: Self.learningRate, warmupSteps: max(1, steps / 20), totalSteps: steps),
+                peak: Self.learningRate, warmupSteps: max(1, steps / 5), totalSteps: steps),
             optimizer: AdamW.Settings(
                 learningRate: Self.learningRate, weightDecay: 0,
                 groups: ParameterGroup.bySize(of: converted.weights) + frozen(converted.weights)))

@@ -205,7 +205,9 @@ struct TriangularTests {
             Factorization.multiply(left, right, transposeA: true, transposeB: true),
         ]
         // Both sums of k products are wrong by at most k half units of Σ|a||b|.
-        let bounds = Sample.product(Sample.magnitudes(a), Sample.magnitudes(b)).elements.map { Double(k) * epsilon * $0 }
+        let bounds = Sample.product(Sample.magnitudes(a), Sample.magnitudes(b)).elements.map {
+            Double(k) * epsilon * $0
+        }
         for matrix in found {
             #expect(matrix.shape == [m, n])
             expectClose(Array(matrix.buffer), Array(expected.buffer), within: bounds)

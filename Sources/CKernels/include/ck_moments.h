@@ -20,6 +20,10 @@ void ck_moments_update(const double *a, const double *b, size_t rows, double *bl
 /// The same by one instruction set's kernel; false, and nothing done, where the processor or the build lacks it.
 bool ck_moments_update_by(const char *instruction_set, const double *a, const double *b, size_t rows, double *block);
 
+/// Adds Σ x, Σ x² and Σ x⁴ of each column, in double precision, to `first`, `second` and `fourth`.
+void ck_column_powers(const float *x, size_t rows, size_t stride, size_t columns, double *first, double *second,
+                      double *fourth);
+
 /// sums ← sums + x.
 void ck_add_widened(const float *x, double *sums, size_t count);
 

@@ -13,7 +13,7 @@ struct Absorption {
         /// The fourth root of E[z⁴] of each scaled latent; nil chooses it by the layer's tail.
         var scale: Double?
         /// Part of the energy that the rank leaves out anyway, which σ may add to it.
-        var share = 0.1
+        var share = 0.02
         var scaleRange = 0.02...0.3
     }
 

@@ -18,7 +18,6 @@ public struct ConversionRecipe: Sendable {
     public var anchors = false
     /// s of the scaled form; nil chooses it for each layer.
     public var scale: Double?
-    public var share = 0.1
     /// Weight of the analytic B in its refit, in parts of each latent's variance.
     public var refitRidge = 1e-3
     /// Weight of W in an anchored fit, in parts of the mean variance of the inputs.

@@ -44,7 +44,7 @@ struct LayerFit {
         case .silu:
             let z = SampleMoments.map(x, by: linear.a)
             var settings = Absorption.Settings()
-            settings.scale = recipe.scale; settings.share = recipe.share
+            settings.scale = recipe.scale
             let absorption = Absorption(
                 linear, energies: found.energies, powers: SampleMoments.powers(z), settings)
             let h = SampleMoments.map(x, by: absorption.factors.a)

@@ -39,23 +39,15 @@ enum SampleMoments {
 
     /// E[z], E[z²] and E[z⁴] of each column.
     static func powers(_ z: Matrix) -> [(first: Double, second: Double, fourth: Double)] {
-        var sums = [(first: Double, second: Double, fourth: Double)](repeating: (0, 0, 0), count: z.columns)
-        sums.withUnsafeMutableBufferPointer { sums in
-            let base = sums.baseAddress
-            ThreadPool.forEachRange(z.columns, granularity: 16) { columns in
-                for row in 0..<z.rows {
-                    for column in columns {
-                        let value = Double(z.view[row, column])
-                        let square = value * value
-                        base![column].first += value
-                        base![column].second += square
-                        base![column].fourth += square * square
-                    }
-                }
-            }
+        let sums = DoubleMatrix(shape: [3, z.columns])
+        ThreadPool.forEachRange(z.columns, granularity: 64) { columns in
+            let start = columns.lowerBound
+            ck_column_powers(
+                z.pointer + start, z.rows, z.columns, columns.count, sums.view.row(0) + start,
+                sums.view.row(1) + start, sums.view.row(2) + start)
         }
         let count = Double(max(1, z.rows))
-        return sums.map { ($0.first / count, $0.second / count, $0.fourth / count) }
+        return (0..<z.columns).map { (sums[0, $0] / count, sums[1, $0] / count, sums[2, $0] / count) }
     }
 
     /// Σ‖x − y‖² over all rows; without y, Σ‖x‖².
