@@ -82,9 +82,11 @@ public struct CalibrationOptions: ParsableArguments {
             guard weighting != .fisher || file.hasGradients else {
                 throw LowRankError.input(
                     path: moments, place: "gradient", found: "moments of inputs only",
-                    expected: "gradients, which the Fisher weighting needs; collect them with --fisher")
+                    expected:
+                        "gradients, which the Fisher weighting needs; `cola-analyze spectrum --save-moments` collects "
+                        + "them")
             }
-            warnIfFewTokens(file.record.tokens, configuration, console)
+            Calibration(decoder, fingerprint: fingerprint, console: console).warnIfFew(file.record.tokens)
             return file
         }
         guard !sequences.isEmpty else {
@@ -95,27 +97,51 @@ public struct CalibrationOptions: ParsableArguments {
             }
             return nil
         }
+        return try Calibration(decoder, fingerprint: fingerprint, console: console).collect(
+            sequences, labelSeed: weighting == .fisher ? seed : nil, paths: paths, saveTo: saveMoments,
+            provenance: provenance)
+    }
+}
+
+/// The collecting of a model's statistics, as the tools do it.
+public struct Calibration {
+    private let decoder: Decoder
+    private let fingerprint: String
+    private let console: Console
+
+    public init(_ decoder: Decoder, fingerprint: String, console: Console) {
+        self.decoder = decoder
+        self.fingerprint = fingerprint
+        self.console = console
+    }
+
+    /// Runs the sequences through the model, forward and, with a seed for labels, backward; keeps the statistics in a file
+    /// if one is named. Warns if there are few tokens for the model's width.
+    public func collect(
+        _ sequences: [ArraySlice<UInt32>], labelSeed: UInt64?, paths: [String], saveTo file: String?,
+        provenance: JSONObject
+    ) throws -> CalibrationMoments {
         let total = sequences.reduce(0) { $0 + $1.count }
-        warnIfFewTokens(total, configuration, console)
+        warnIfFew(total)
         let moments = CalibrationMoments(
-            decoder, fingerprint: fingerprint, labelSeed: weighting == .fisher ? seed : nil,
-            sequenceLength: sequences.map(\.count).max() ?? 0, sources: try paths.map { try Provenance.input($0) })
+            decoder, fingerprint: fingerprint, labelSeed: labelSeed, sequenceLength: sequences.map(\.count).max() ?? 0,
+            sources: try paths.map { try Provenance.input($0) })
         let progress = console.progress(
-            weighting == .fisher ? "moments and gradients" : "moments", unit: "tokens", total: total)
+            labelSeed != nil ? "moments and gradients" : "moments", unit: "tokens", total: total)
         try moments.add(sequences) { progress.update($0) }
         progress.finish()
-        if let saveMoments {
-            let saving = console.progress("save moments", unit: "layers", total: configuration.layers)
-            try MomentFile.write(
-                moments, of: configuration, to: saveMoments, provenance: JSONValue.object(provenance).text()
-            ) { saving.update($0) }
-            saving.finish()
-        }
+        guard let file else { return moments }
+        let saving = console.progress("save moments", unit: "layers", total: decoder.configuration.layers)
+        try MomentFile.write(
+            moments, of: decoder.configuration, to: file, provenance: JSONValue.object(provenance).text()
+        ) { saving.update($0) }
+        saving.finish()
         return moments
     }
 
-    private func warnIfFewTokens(_ tokens: Int, _ configuration: DecoderConfiguration, _ console: Console) {
-        let features = LinearModule.allCases.map { configuration.shape(of: $0).inputs }.max() ?? 1
+    /// Warns if there are fewer than four tokens for each feature of the widest input.
+    public func warnIfFew(_ tokens: Int) {
+        let features = LinearModule.allCases.map { decoder.configuration.shape(of: $0).inputs }.max() ?? 1
         guard tokens < 4 * features else { return }
         console.warn(
             "\(tokens) calibration tokens for \(features) features, \(fixed(Double(tokens) / Double(features), 1)) per "

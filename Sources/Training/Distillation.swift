@@ -3,27 +3,53 @@ import Tensors
 import Transformer
 
 /// A model whose predictions another one learns, at work beside it: it sees each batch just before.
+///
+/// What it makes of a sequence, the residual stream after its last layer, is kept for the next time the sequence comes:
+/// C numbers for each token, from which the whole distribution over the vocabulary follows, where the largest logits alone
+/// would be an approximation. Sequences run one by one, so that what is kept does not depend on the batch.
 public final class Teacher {
     public let decoder: Decoder
     /// Weight of the divergence from the teacher in the loss; the rest is the cross-entropy of the data.
     public let share: Double
     private let workspace: Workspace
+    private let hidden: Matrix
+    private var kept: [[UInt32]: Matrix] = [:]
+    private var keptBytes = 0
     fileprivate let head: VocabularyHead
+
+    /// What is kept at most: a third of a million tokens of a model with 576 features.
+    public static let largestCache = 768 << 20
 
     public init(_ decoder: Decoder, share: Double, maximumTokens: Int, longestSequence: Int) {
         self.decoder = decoder
         self.share = share
-        workspace = Workspace(decoder, maximumTokens: maximumTokens, longestSequence: longestSequence)
+        workspace = Workspace(decoder, maximumTokens: longestSequence, longestSequence: longestSequence)
+        hidden = Matrix(uninitialized: [maximumTokens, decoder.configuration.hiddenSize])
         head = VocabularyHead(decoder, maximumRows: maximumTokens)
     }
 
-    /// Runs the teacher over a batch; the objective holds until the next one.
+    /// Runs the teacher over the sequences of a batch that it has not kept; the objective holds until the next one.
     public func objective(of batch: TokenBatch, targets: [UInt32?]) -> Distillation {
-        Distillation(teacher: self, hidden: decoder.forward(batch, in: workspace), targets: targets)
+        for (start, length) in zip(batch.starts, batch.lengths) {
+            let place = hidden.view.rows(start..<start + length)
+            let sequence = Array(batch.ids[start..<start + length])
+            if let states = kept[sequence] {
+                place.pointer.update(from: states.pointer, count: states.count)
+                continue
+            }
+            let states = decoder.forward(TokenBatch([sequence[...]]), in: workspace)
+            place.pointer.update(from: states.pointer, count: length * hidden.columns)
+            guard keptBytes + 4 * length * hidden.columns <= Self.largestCache else { continue }
+            let copy = Matrix(uninitialized: [length, hidden.columns])
+            copy.pointer.update(from: states.pointer, count: copy.count)
+            kept[sequence] = copy
+            keptBytes += copy.bytes
+        }
+        return Distillation(teacher: self, hidden: hidden.view.rows(0..<batch.count), targets: targets)
     }
 
-    /// Bytes of weights and buffers.
-    public var bytes: Int { decoder.weights.bytes + workspace.bytes + head.bytes }
+    /// Bytes of weights and buffers, without what is kept.
+    public var bytes: Int { decoder.weights.bytes + workspace.bytes + hidden.bytes + head.bytes }
 }
 
 /// λ · KL(teacher ‖ student) + (1 − λ) · cross-entropy, over the whole vocabulary (Hinton, Vinyals & Dean 2015, at

@@ -94,7 +94,9 @@ public final class Trainer {
             longestSequence: settings.sequenceLength)
         self.teacher = teacher.map {
             Teacher(
-                $0, share: settings.teacherShare, maximumTokens: settings.batch * settings.sequenceLength,
+                Decoder(
+                    $0.configuration, $0.weights.workingCopy(settings.precision), precision: settings.precision),
+                share: settings.teacherShare, maximumTokens: settings.batch * settings.sequenceLength,
                 longestSequence: settings.sequenceLength)
         }
     }

@@ -49,9 +49,9 @@ struct LayerPass {
         let projection = layer[module]
         let z = activations.bottleneck(module, projection, rows: rows)
         let h = z.map { z in
+            // Where these rows begin does not depend on the module's rank: other blocks may be at another module.
             activated.map {
-                MatrixView(
-                    $0.pointer + rows.lowerBound * z.columns, rows: z.rows, columns: z.columns, stride: z.columns)
+                MatrixView($0.view.row(rows.lowerBound), rows: z.rows, columns: z.columns, stride: z.columns)
             } ?? z
         }
         projection.forward(

@@ -20,7 +20,7 @@ public struct TokenBatch: Sendable, Equatable {
     public var longest: Int { lengths.max() ?? 0 }
 
     /// First token of each sequence.
-    var starts: [Int] {
+    public var starts: [Int] {
         var starts: [Int] = []
         var sum = 0
         for length in lengths {

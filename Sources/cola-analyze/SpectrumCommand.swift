@@ -60,9 +60,18 @@ struct SpectrumCommand: ParsableCommand {
         help: "How activations are summed up: gram (moments in double precision), or qr (the slow reference).")
     var accumulation = Accumulation.gram
 
+    @Option(
+        help: ArgumentHelp(
+            "Keep second moments of inputs and of the loss' gradients of all layers, for `ranks` and cola-convert; takes a second pass, forward and backward.",
+            valueName: "file"))
+    var saveMoments: String?
+
     @OptionGroup var consoleOptions: ConsoleOptions
 
     func validate() throws {
+        if saveMoments != nil, precision != .f32 {
+            throw ValidationError("--save-moments: moments are collected with --precision f32 only.")
+        }
         if let sequenceLength, sequenceLength < 1 {
             throw ValidationError("--sequence-length \(sequenceLength): expected at least 1.")
         }

@@ -33,9 +33,10 @@ struct SpectrumRun {
         try AtomicFile("\(command.out)/run.json").discard()
         let streams = try command.input.load(for: source, configuration)
         let sequences = try self.sequences(of: streams)
+        if command.saveMoments != nil { try DenseModel.require(source, configuration) }
         endPhase("read_input")
 
-        let decoder = try Decoder(from: source, precision: command.precision, includingHead: false)
+        let decoder = try Decoder(from: source, precision: command.precision, includingHead: command.saveMoments != nil)
         endPhase("load_weights")
         let request = SpectrumRequest(
             modules: try command.parsedModules(), layers: layers, sides: try command.parsedSides(),
@@ -56,6 +57,11 @@ struct SpectrumRun {
             .map { MeasuredSpectrum($0, alphas: alphas.map(\.value), quarter: quarter) }
         decomposing.finish()
         endPhase("decompose")
+        if let file = command.saveMoments {
+            _ = try Calibration(decoder, fingerprint: decoder.weights.fingerprint, console: console).collect(
+                sequences, labelSeed: 0, paths: command.input.paths, saveTo: file, provenance: Provenance.tool())
+            endPhase("save_moments")
+        }
 
         let summary = SpectrumSummary(
             measured: measured, alphas: alphas.map(\.text), quarter: quarter, hiddenSize: configuration.hiddenSize)

@@ -10,6 +10,7 @@ struct ConversionReport {
     let dense: Decoder
     let converted: Decoder
     var recipe = ConversionRecipe()
+    var refinement: Refinement.Outcome?
     var calibration: CalibrationRecord?
     var calibrationErrors: [LayerError] = []
     var heldOutErrors: [LayerError] = []
@@ -55,7 +56,7 @@ struct ConversionReport {
     func json(provenance: JSONObject, seconds: [JSONObject.Member]) -> JSONObject {
         var result = JSONObject([
             ("method", .string(recipe.weighting.rawValue)), ("activation", .string(recipe.activation.rawValue)),
-            ("anchored", .bool(recipe.anchors)), ("policy", .object(plan.policy)),
+            ("anchored", .bool(recipe.anchors)), ("refinement", refinementJSON), ("policy", .object(plan.policy)),
             ("calibration", calibration.map { .object($0.json) } ?? .null), ("before", model(dense)),
             ("after", model(converted)),
             (
@@ -75,6 +76,14 @@ struct ConversionReport {
         result["peak_memory_bytes"] = .integer(peakMemory())
         result["provenance"] = .object(provenance)
         return result
+    }
+
+    private var refinementJSON: JSONValue {
+        guard let refinement else { return .null }
+        return [
+            "steps": .integer(refinement.steps), "precision": .string(refinement.precision.rawValue),
+            "first_divergence": .number(refinement.first), "last_divergence": .number(refinement.last),
+        ]
     }
 
     func write(to files: Files, provenance: JSONObject, seconds: [JSONObject.Member]) throws {
@@ -156,10 +165,15 @@ struct ConversionReport {
             let pairs = records.reduce(0) { $0 + ($1.pairs ?? 0) }
             let largest = records.compactMap(\.activationError).max() ?? 0
             lines.append(
-                "σ: latents are scaled to a size of \(fixed(scales[scales.count / 2], 3)) (median; "
+                "σ: the largest latent of a layer is scaled to \(fixed(scales[scales.count / 2], 3)) (median; "
                     + "\(fixed(scales.first ?? 0, 3)) to \(fixed(scales.last ?? 0, 3))), which costs a layer at most "
                     + "\(fixed(100 * largest, 2)) % of its energy; \(pairs) directions are pairs, which σ leaves exact."
             )
+        }
+        if let refinement {
+            lines.append(
+                "Refined in \(refinement.steps) steps: divergence from the dense model \(fixed(refinement.first, 3)) → "
+                    + "\(fixed(refinement.last, 3)) nats on the calibration text.")
         }
         if let worst = calibrationErrors.max(by: { $0.inPlace < $1.inPlace }) {
             lines.append(

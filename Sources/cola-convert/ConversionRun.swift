@@ -44,14 +44,16 @@ struct ConversionRun {
         let converted = try convert(
             dense, plan, statistics, try DecoderConfiguration(json: text, path: command.output), sequences)
         endPhase("factors")
+        var refinement: Refinement.Outcome?
         if command.refine > 0 {
-            try Refinement(passes: command.refine, seed: command.calibration.seed).run(
+            refinement = try Refinement(passes: command.refine, seed: command.calibration.seed).run(
                 converted.decoder, teacher: dense, sequences, console)
             endPhase("refine")
         }
 
         var report = ConversionReport(plan: plan, records: converted.layers, dense: dense, converted: converted.decoder)
         report.recipe = recipe
+        report.refinement = refinement
         report.calibration = statistics?.record
         let provenance = try provenance(source, statistics?.record)
         try write(converted.decoder, configuration: text, provenance: provenance, tokenizer: try source.tokenizer())

@@ -40,7 +40,7 @@ struct DenseToLowrankCommand: ParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "Size of the latents in front of σ; small is close to linear (default: chosen for each layer).",
+            "Size of a layer's largest latent in front of σ; small is close to linear (default: chosen for each layer).",
             valueName: "number"))
     var scale: Double?
 

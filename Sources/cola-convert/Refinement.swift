@@ -11,9 +11,19 @@ struct Refinement {
     /// Peak learning rate of a factor whose root mean square is 0.02; others in proportion.
     static let learningRate = 5e-5
 
+    /// How it went: divergence from the dense model in nats per token, over the first and over the last step.
+    struct Outcome {
+        let steps: Int
+        let precision: Precision
+        let first: Double
+        let last: Double
+    }
+
     /// Trains the converted decoder's weights where they are. Embedding, head and dense layers stay as they are: a few
     /// thousand tokens say little about them.
-    func run(_ converted: Decoder, teacher: Decoder, _ sequences: [ArraySlice<UInt32>], _ console: Console) throws {
+    func run(
+        _ converted: Decoder, teacher: Decoder, _ sequences: [ArraySlice<UInt32>], _ console: Console
+    ) throws -> Outcome {
         let length = sequences.map(\.count).max() ?? 1
         let data = try TrainingData(
             [TokenCorpus(name: "calibration", ids: sequences.flatMap { $0 })], sequenceLength: length - 1,
@@ -34,22 +44,19 @@ struct Refinement {
         settings.clip = 1
         settings.seed = seed
         settings.teacherShare = 1
+        settings.precision = Machine.fasterPrecision
         let trainer = try Trainer(
             converted.configuration, masters: converted.weights, data: data, settings: settings, teacher: teacher)
         let progress = console.progress("refine", unit: "steps", total: steps)
-        var first: Double?
-        var last = 0.0
+        var losses: [Double] = []
         while !trainer.isFinished {
             let record = try trainer.step(seconds: monotonicSeconds)
             if let divergence = trainer.divergence { throw divergence }
-            first = first ?? record.loss
-            last = record.loss
+            losses.append(record.loss)
             progress.update(record.step)
         }
         progress.finish()
-        console.note(
-            "refined in \(steps) steps: divergence from the dense model \(fixed(first ?? 0, 3)) → \(fixed(last, 3)) nats"
-        )
+        return Outcome(steps: steps, precision: settings.precision, first: losses[0], last: losses[steps - 1])
     }
 
     private func frozen(_ weights: DecoderWeights) -> [ParameterGroup] {

@@ -49,7 +49,7 @@ struct ContinueCommand: ParsableCommand {
             (try? JSONValue(parsing: source.configuration ?? ""))?[RankPlan.convertedKey]?.boolValue == true
         let teacher = try teacher.load(for: configuration)
         var settings = try recipe.settings(
-            data: data, defaults: (isConverted ? 2e-4 : 1e-4, 0, 0, 1), weights: masters,
+            data: data, defaults: (1e-4, 0, 0, 1), weights: masters,
             ratesBySize: self.teacher.factorRates.map { $0 == .size } ?? isConverted)
         settings.teacherShare = teacher == nil ? 0 : self.teacher.share
         let blob = try source.tokenizer()

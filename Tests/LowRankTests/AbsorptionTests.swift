@@ -103,6 +103,22 @@ import Testing
         }
     }
 
+    @Test("σ leaves the proportions of the factors alone: one scale for all latents of a layer")
+    func proportions() {
+        let energies = [4.0, 2, 1, 0.5, 0.01]
+        let linear = Self.bottleneck(Array(energies.prefix(4)), outputs: 3)
+        let powers = energies.prefix(4).map { (first: 0.0, second: $0, fourth: 3 * $0 * $0) }
+        let absorbed = Absorption(linear, energies: energies, powers: powers, .init())
+        #expect(absorbed.pairs == 0)
+        let d = absorbed.scale / (3.0 * 16).squareRoot().squareRoot()
+        for (found, expected) in zip(absorbed.factors.a.elements, linear.a.elements) {
+            #expect(abs(found - d * expected) <= 1e-15)
+        }
+        for (found, expected) in zip(absorbed.factors.b.elements, linear.b.elements) {
+            #expect(abs(found - 2 / d * expected) <= 1e-12)
+        }
+    }
+
     @Test("fitting B again never raises the error over the same rows", arguments: [0, 1e-3, 0.1, 10])
     func refitting(ridge: Double) throws {
         let (n, inputs, outputs) = (300, 7, 5)
@@ -134,7 +150,7 @@ import Testing
         let energies = [4.0, 2, 1]
         let linear = Self.bottleneck(energies, outputs: 3)
         let powers = [(first: 0.0, second: 4.0, fourth: 48.0), (0, 2, 12), (0, 1, 3)]
-        let scales = [1e-6, 1e-2, 1e-1, 10].map {
+        let scales = [1e-6, 1e-2, 1, 1000].map {
             Absorption(linear, energies: energies + [$0], powers: powers, .init()).scale
         }
         #expect(scales == scales.sorted())

@@ -22,6 +22,8 @@ struct TinyModel {
 
     /// A dense LLaMA: heads of ten features, so that queries are wider than the residual stream, and one head of keys.
     static let dense = TinyModel(headSize: 10, keyValueHeads: 1, rank: nil)
+    /// A dense LLaMA with as many heads of keys as of queries.
+    static let ungrouped = TinyModel(headSize: 8, keyValueHeads: heads, rank: nil)
     /// A CoLA model, with as many heads of keys as of queries because the published code knows nothing else.
     static let cola = TinyModel(headSize: 8, keyValueHeads: heads, rank: 5)
 

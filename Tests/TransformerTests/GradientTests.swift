@@ -40,6 +40,42 @@ struct GradientTests {
         return (loss, gradients)
     }
 
+    @Test(
+        "A batch that several threads share has the gradients of its sequences one by one, whatever the ranks",
+        arguments: RandomDecoder.all + [
+            RandomDecoder(
+                name: "a rank for each module",
+                rank: { layer, module in 1 + 5 * layer + 3 * LinearModule.allCases.firstIndex(of: module)! },
+                biases: Set(LinearModule.allCases))
+        ], MemoryMode.allCases)
+    func sharedBatches(random: RandomDecoder, mode: MemoryMode) throws {
+        let decoder = try random.make()
+        // Sequences of fewer rows than are worth cutting, and all of them together.
+        let (count, length) = (60, 31)
+        let ids = random.ids(count * length)
+        let targets: [UInt32?] = random.ids(count * length, seed: 8)
+        let separate = DecoderWeights(like: decoder.weights, precision: .f32)
+        let workspace = TrainingWorkspace(decoder, mode: .plain, maximumTokens: length, longestSequence: length)
+        var sum = 0.0
+        for index in 0..<count {
+            let rows = index * length..<(index + 1) * length
+            sum += decoder.lossAndGradients(
+                of: TokenBatch([ids[rows]]), targets: Array(targets[rows]), scale: 1, in: workspace, into: separate,
+                accumulating: index > 0)
+        }
+        let expected = elements(separate)
+        let batch = TokenBatch(ids: ids, lengths: [Int](repeating: length, count: count))
+        // More than once: threads do not always meet.
+        for _ in 0..<3 {
+            let (loss, found) = gradients(decoder, batch, targets, mode: mode)
+            expectClose([loss], [sum], within: 1e-5 * sum, random.name)
+            for (found, expected) in zip(elements(found), expected) {
+                let size = expected.values.map { abs($0) }.max()!
+                expectClose(found.values, expected.values, within: 1e-4 * size, "\(random.name) \(expected.name)")
+            }
+        }
+    }
+
     @Test("Loss and gradients against central differences of the naive twin", arguments: RandomDecoder.all)
     func centralDifferences(random: RandomDecoder) throws {
         let decoder = try random.make()

@@ -5,19 +5,23 @@ import Tensors
 /// Puts σ = silu inside a linear bottleneck with as little change as possible.
 ///
 /// silu(z) = z/2 + (z/2)·tanh(z/2): the odd part is exactly linear, the rest even and at most min(z²/4, |z|/2). A latent
-/// that is scaled down to s before σ, and up by 2/s behind, errs by about s²·κ/4 of its energy, κ its kurtosis. Two
-/// latents a and −a with columns b and −b give b·(silu(z) − silu(−z)) = b·z exactly, at any size.
+/// that is made smaller by d before σ, and larger by 2/d behind, errs by about d²·Var(z²)/4. Two latents a and −a with
+/// columns b and −b give b·(silu(z) − silu(−z)) = b·z exactly, at any size.
+///
+/// One d serves all latents of a layer, so the factors keep their proportions: AdamW, whose steps are in proportion to a
+/// factor's size, then starts from the problem that it would have without σ. With each latent scaled to the same size the
+/// model heals more slowly.
 struct Absorption {
     /// What the choice is made by.
     struct Settings: Sendable, Equatable {
-        /// The fourth root of E[z⁴] of each scaled latent; nil chooses it by the layer's tail.
+        /// Size of the largest scaled latent; nil chooses it by the layer's tail.
         var scale: Double?
         /// Part of the energy that the rank leaves out anyway, which σ may add to it.
         var share = 0.02
-        var scaleRange = 0.02...0.3
+        var scaleRange = 0.02...1
     }
 
-    /// s, the fourth root of E[z⁴] of the scaled latents.
+    /// s, the fourth root of E[z⁴] of the largest latent that is no pair.
     let scale: Double
     /// How many of the directions are pairs.
     let pairs: Int
@@ -35,48 +39,45 @@ struct Absorption {
     ) {
         let rank = linear.rank
         let tail = energies.dropFirst(rank).reduce(0, +)
-        /// λᵢ(κᵢ − 1): with s²/4 the energy that σ adds, if its mean goes into the bias. κ of a latent scaled by its fourth
-        /// moment: the error is s²/4 · λᵢ · E[z⁴]^½ / E[z²] · (1 − E[z²]² / E[z⁴]).
+        // λ·Var(z²)/E[z²]: with d²/4 the energy that σ adds, if its mean goes into the bias.
         let weights = (0..<rank).map { i -> Double in
             let (second, fourth) = (powers[i].second, powers[i].fourth)
-            guard second > 0, fourth > 0 else { return 0 }
-            let kurtosis = max(1, fourth / (second * second))
-            return energies[i] * (kurtosis - 1) / kurtosis.squareRoot()
+            return second > 0 ? energies[i] * max(0, fourth / second - second) : 0
         }
         // Pairs for the largest of them, each paid for by the weakest direction that is left.
         let order = (0..<rank).sorted { weights[$0] > weights[$1] }
-        func scale(pairs: Int) -> Double {
-            if let scale = settings.scale { return scale }
-            let rest = order.dropFirst(pairs).reduce(0) { $0 + weights[$1] }
-            guard rest > 0 else { return settings.scaleRange.upperBound }
-            let limit = (4 * settings.share * max(tail, 1e-6 * energies.reduce(0, +)) / rest).squareRoot()
-            return min(max(limit, settings.scaleRange.lowerBound), settings.scaleRange.upperBound)
+        func scale(pairs: Int) -> (s: Double, d: Double) {
+            let rest = order.dropFirst(pairs)
+            let largest = rest.reduce(0) { max($0, powers[$1].fourth) }.squareRoot().squareRoot()
+            guard largest > 0 else { return (settings.scaleRange.upperBound, 1) }
+            if let scale = settings.scale { return (scale, scale / largest) }
+            let allowed = 4 * settings.share * max(tail, 1e-6 * energies.reduce(0, +))
+            let wanted = largest * (allowed / max(rest.reduce(0) { $0 + weights[$1] }, 1e-300)).squareRoot()
+            let s = min(max(wanted, settings.scaleRange.lowerBound), settings.scaleRange.upperBound)
+            return (s, s / largest)
         }
         var pairs = 0
         while pairs < rank / 4 {
-            let s = scale(pairs: pairs)
+            let d = scale(pairs: pairs).d
             let (candidate, weakest) = (order[pairs], rank - 1 - pairs)
-            guard candidate < weakest, s * s / 4 * weights[candidate] > energies[weakest] else { break }
+            guard candidate < weakest, d * d / 4 * weights[candidate] > energies[weakest] else { break }
             pairs += 1
         }
-        self.pairs = pairs
-        let s = scale(pairs: pairs)
+        let (s, d) = scale(pairs: pairs)
         self.scale = s
         let paired = Set(order.prefix(pairs).filter { $0 < rank - pairs })
+        self.pairs = paired.count
         let kept = Array(0..<rank - pairs)
         let total = energies.prefix(rank).reduce(0, +)
         predictedError =
-            total > 0 ? kept.reduce(0) { $0 + (paired.contains($1) ? 0 : s * s / 4 * weights[$1]) } / total : 0
+            total > 0 ? kept.reduce(0) { $0 + (paired.contains($1) ? 0 : d * d / 4 * weights[$1]) } / total : 0
 
         let (n, m) = (linear.a.columns, linear.b.rows)
         let a = DoubleMatrix(shape: [rank, n])
         let b = DoubleMatrix(shape: [m, rank])
         var next = rank - pairs
         for i in kept {
-            let root = powers[i].fourth.squareRoot().squareRoot()
             let isPaired = paired.contains(i)
-            // A pair is exact at any size; its own is that of a plain latent of CoLA.
-            let d = root > 0 ? (isPaired ? 1 : s) / root : 1
             for column in 0..<n { a[i, column] = d * linear.a[i, column] }
             for row in 0..<m { b[row, i] = (isPaired ? 1 : 2) / d * linear.b[row, i] }
             guard isPaired else { continue }

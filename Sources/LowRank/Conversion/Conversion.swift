@@ -16,7 +16,7 @@ public struct ConversionRecipe: Sendable {
     public var activation = Activation.silu
     /// Whether each layer is fitted to the inputs that the converted layers before it produce.
     public var anchors = false
-    /// s of the scaled form; nil chooses it for each layer.
+    /// Size of a layer's largest latent in front of σ, the fourth root of E[z⁴]; nil chooses it for each layer.
     public var scale: Double?
     /// Weight of the analytic B in its refit, in parts of each latent's variance.
     public var refitRidge = 1e-3
