@@ -83,7 +83,8 @@ let package = Package(
         .testTarget(
             name: "TransformerTests", dependencies: ["Transformer", "TestSupport"], resources: [.copy("Fixtures")]),
         .testTarget(name: "SpectraTests", dependencies: ["Spectra", "Checkpoints", "TestSupport"]),
-        .testTarget(name: "LowRankTests", dependencies: ["LowRank", "Spectra", "Checkpoints", "TestSupport"]),
+        .testTarget(
+            name: "LowRankTests", dependencies: ["LowRank", "Spectra", "Checkpoints", "CKernels", "TestSupport"]),
         .testTarget(name: "TrainingTests", dependencies: ["Training", "TestSupport"]),
         .testTarget(
             name: "ToolTests",

@@ -33,7 +33,7 @@ struct ConversionRun {
         let fingerprint = dense.weights.fingerprint
         endPhase("read")
 
-        let statistics = try command.calibration.statistics(
+        var statistics = try command.calibration.statistics(
             of: dense, fingerprint: fingerprint, command.method, sequences, provenance: Provenance.tool(),
             console: console)
         endPhase("moments")
@@ -43,6 +43,9 @@ struct ConversionRun {
         let text = try convertedConfiguration(source, plan)
         let converted = try convert(
             dense, plan, statistics, try DecoderConfiguration(json: text, path: command.output), sequences)
+        let calibration = statistics?.record
+        // They are larger than the model, and what follows needs room.
+        statistics = nil
         endPhase("factors")
         var refinement: Refinement.Outcome?
         if command.refine > 0 {
@@ -54,8 +57,8 @@ struct ConversionRun {
         var report = ConversionReport(plan: plan, records: converted.layers, dense: dense, converted: converted.decoder)
         report.recipe = recipe
         report.refinement = refinement
-        report.calibration = statistics?.record
-        let provenance = try provenance(source, statistics?.record)
+        report.calibration = calibration
+        let provenance = try provenance(source, calibration)
         try write(converted.decoder, configuration: text, provenance: provenance, tokenizer: try source.tokenizer())
         let written = try reread(converted.decoder)
         endPhase("write")

@@ -45,6 +45,7 @@ struct Refinement {
         settings.seed = seed
         settings.teacherShare = 1
         settings.precision = Machine.fasterPrecision
+        settings.memory = isLowRank(converted.weights) ? .colaM : .checkpoint
         let trainer = try Trainer(
             converted.configuration, masters: converted.weights, data: data, settings: settings, teacher: teacher)
         let progress = console.progress("refine", unit: "steps", total: steps)
@@ -57,6 +58,10 @@ struct Refinement {
         }
         progress.finish()
         return Outcome(steps: steps, precision: settings.precision, first: losses[0], last: losses[steps - 1])
+    }
+
+    private func isLowRank(_ weights: DecoderWeights) -> Bool {
+        weights.layers.contains { layer in LinearModule.allCases.contains { layer[$0].rank != nil } }
     }
 
     private func frozen(_ weights: DecoderWeights) -> [ParameterGroup] {

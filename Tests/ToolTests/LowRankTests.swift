@@ -274,6 +274,11 @@ struct ConversionToolTests {
         for layout in ["cola", "cola-m"] {
             try workplace.succeed(.convert, "export", "out.h5", layout, "--layout", layout, "--quiet")
             #expect(try workplace.logits(of: layout, "--text", "test.txt").data == expected.data)
+            let configuration = try JSONValue(parsing: workplace.text("\(layout)/config.json"))
+            for (key, value) in [("attention_bias", true), ("mlp_bias", true), ("only_lr_act", false)] {
+                #expect(configuration[key]?.boolValue == value, "\(layout), \(key)")
+            }
+            #expect(configuration["rank"]?.intValue == 7 && configuration["hidden_act"]?.stringValue == "silu")
         }
     }
 

@@ -111,6 +111,21 @@ struct ExportPlan {
                     names.map { "\($0): rank \(rank) beside \(common?.key ?? 0); \(place) has one rank for all layers" }
                 })
         }
+        // Which modules have biases the code learns from the configuration, for attention and MLP as a whole.
+        for (key, part) in [("attention_bias", "self_attn."), ("mlp_bias", "mlp.")] {
+            let names = (0..<layers).flatMap { layer in
+                projections.filter { $0.hasPrefix(part) }.map { "model.layers.\(layer).\($0)" }
+            }
+            let without = names.filter { shapes["\($0).bias"] == nil }
+            guard without.isEmpty || without.count == names.count else {
+                throw CheckpointError.tensors(
+                    path: source.path,
+                    problems: without.map {
+                        "\($0): no bias beside others with one; \(place) has \(key) for all or none"
+                    })
+            }
+            object[key] = .bool(without.isEmpty)
+        }
         object["model_type"] = "cola"
         object["architectures"] = [layout == .cola ? "ColaForCausalLM" : "ColaMForCausalLM"]
         object["rank"] = .integer(rank)
