@@ -77,4 +77,36 @@ struct SampleTests {
         #expect(abs(losses[0] - (try #require(before["nats_per_token"]?.doubleValue))) < 1e-5)
         #expect(losses[7] < losses[0] - 0.3, "\(losses)")
     }
+
+    @Test("Weighed by the loss its conversion is far better than by outputs or weights, and σ hardly costs")
+    func converts() throws {
+        let calibration = try excerpt(16_384)
+        let rest = try Data(contentsOf: URL(fileURLWithPath: heldOut)).suffix(2 * 16_384)
+        try workplace.write([UInt8](rest), "rest.u16")
+        func loss(_ checkpoint: String) throws -> Double {
+            let result = try workplace.json(
+                .analyze, "perplexity", checkpoint, "--tokens", "rest.u16", "--window", "256", "--quiet")
+            return try #require(result["nats_per_token"]?.doubleValue)
+        }
+        func converted(_ options: String...) throws -> Double {
+            let outcome = try workplace.run(
+                .convert,
+                [
+                    "dense-to-lowrank", model, "out.h5", "--keep", "0.5", "--tokens", calibration, "--sequence-length",
+                    "256",
+                ]
+                    + options + ["--quiet"])
+            try #require(outcome.status == 0, "\(outcome)")
+            return try loss("out.h5")
+        }
+        let dense = try loss(model)
+        let weights = try converted("--method", "weight", "--activation", "identity")
+        let outputs = try converted("--method", "output", "--activation", "identity")
+        let fisher = try converted("--activation", "identity")
+        let activated = try converted()
+        let refined = try converted("--anchor", "--refine", "3")
+        let figures = "\(dense): \(weights) \(outputs) \(fisher) \(activated) \(refined)"
+        #expect(dense < fisher && fisher < outputs - 0.5 && outputs < weights - 0.2, "\(figures)")
+        #expect(activated < fisher + log(1.05) && refined < activated - 0.02, "\(figures)")
+    }
 }
