@@ -55,7 +55,6 @@ struct RanksCommand: ParsableCommand {
         let planning = try RankPlan.choose(
             decoder, ranks, weighting, statistics, fingerprint: fingerprint, console: console)
         var record = planning.plan.json
-        record["provenance"] = .object(Provenance.tool())
         record["provenance"] = .object(
             JSONObject(Provenance.tool().members + [("checkpoint", try Provenance.input(checkpoint.checkpoint))]))
         try plan.write(JSONValue.object(record).text(indent: 2) + "\n")

@@ -9,18 +9,11 @@ import Transformer
 struct SpectrumRun {
     let command: SpectrumCommand
     let console: Console
-    private var seconds: [JSONObject.Member] = []
-    private var phaseStart = monotonicSeconds()
+    private var timer = PhaseTimer()
 
     init(command: SpectrumCommand, console: Console) {
         self.command = command
         self.console = console
-    }
-
-    private mutating func endPhase(_ name: String) {
-        let now = monotonicSeconds()
-        seconds.append((name, .number(now - phaseStart)))
-        phaseStart = now
     }
 
     mutating func execute() throws {
@@ -34,10 +27,10 @@ struct SpectrumRun {
         let streams = try command.input.load(for: source, configuration)
         let sequences = try self.sequences(of: streams)
         if command.saveMoments != nil { try DenseModel.require(source, configuration) }
-        endPhase("read_input")
+        timer.end("read_input")
 
         let decoder = try Decoder(from: source, precision: command.precision, includingHead: command.saveMoments != nil)
-        endPhase("load_weights")
+        timer.end("load_weights")
         let request = SpectrumRequest(
             modules: try command.parsedModules(), layers: layers, sides: try command.parsedSides(),
             isCentered: command.center, accumulation: command.accumulation)
@@ -49,18 +42,18 @@ struct SpectrumRun {
         }
         let hashes = hashInputs()
         let tokens = observe(sequences, decoder, analysis)
-        endPhase("forward_and_moments")
+        timer.end("forward_and_moments")
 
         let decomposing = console.progress("decompose", unit: "spectra", total: analysis.keys.count)
         let quarter = configuration.hiddenSize / 4
         let measured = try analysis.spectra { decomposing.update($0) }
             .map { MeasuredSpectrum($0, alphas: alphas.map(\.value), quarter: quarter) }
         decomposing.finish()
-        endPhase("decompose")
+        timer.end("decompose")
         if let file = command.saveMoments {
             _ = try Calibration(decoder, fingerprint: decoder.weights.fingerprint, console: console).collect(
                 sequences, labelSeed: 0, paths: command.input.paths, saveTo: file, provenance: Provenance.tool())
-            endPhase("save_moments")
+            timer.end("save_moments")
         }
 
         let summary = SpectrumSummary(
@@ -89,8 +82,8 @@ struct SpectrumRun {
         try SpectrumTables.writeRanks(measured, alphas: alphas, to: ranks)
         var files = [spectra, ranks]
         if command.weights { files.append(try writeWeightSpectra(decoder, layers: layers)) }
-        endPhase("write")
-        record["seconds"] = .object(JSONObject(seconds))
+        timer.end("write")
+        record["seconds"] = timer.json
         record["peak_memory_bytes"] = .integer(peakMemory())
         let run = try AtomicFile("\(command.out)/run.json")
         try run.write(JSONValue.object(record).text(indent: 2) + "\n")

@@ -53,7 +53,7 @@ struct ConversionReport {
         return count
     }
 
-    func json(provenance: JSONObject, seconds: [JSONObject.Member]) -> JSONObject {
+    func json(provenance: JSONObject, seconds: JSONValue) -> JSONObject {
         var result = JSONObject([
             ("method", .string(recipe.weighting.rawValue)), ("activation", .string(recipe.activation.rawValue)),
             ("anchored", .bool(recipe.anchors)), ("refinement", refinementJSON), ("policy", .object(plan.policy)),
@@ -72,7 +72,7 @@ struct ConversionReport {
                     "loss_increase": .number(after.mean - before.mean),
                 ]
             })
-        result["seconds"] = .object(JSONObject(seconds))
+        result["seconds"] = seconds
         result["peak_memory_bytes"] = .integer(peakMemory())
         result["provenance"] = .object(provenance)
         return result
@@ -86,9 +86,10 @@ struct ConversionReport {
         ]
     }
 
-    func write(to files: Files, provenance: JSONObject, seconds: [JSONObject.Member]) throws {
+    /// Writes the record and the table of layers, which appear together.
+    func write(_ record: JSONObject, to files: Files) throws {
         let report = try AtomicFile(files.report)
-        try report.write(JSONValue.object(json(provenance: provenance, seconds: seconds)).text(indent: 2) + "\n")
+        try report.write(JSONValue.object(record).text(indent: 2) + "\n")
         let layers = try AtomicFile(files.layers)
         try layers.write(csv)
         try AtomicFile.commit([report, layers])

@@ -8,18 +8,11 @@ import Transformer
 struct ConversionRun {
     let command: DenseToLowrankCommand
     let console: Console
-    private var seconds: [JSONObject.Member] = []
-    private var phaseStart = monotonicSeconds()
+    private var timer = PhaseTimer()
 
     init(command: DenseToLowrankCommand, console: Console) {
         self.command = command
         self.console = console
-    }
-
-    private mutating func endPhase(_ name: String) {
-        let now = monotonicSeconds()
-        seconds.append((name, .number(now - phaseStart)))
-        phaseStart = now
     }
 
     mutating func execute() throws {
@@ -31,14 +24,14 @@ struct ConversionRun {
         let texts = try evaluationTexts(source, configuration)
         let dense = try Decoder(from: source)
         let fingerprint = dense.weights.fingerprint
-        endPhase("read")
+        timer.end("read")
 
         var statistics = try command.calibration.statistics(
             of: dense, fingerprint: fingerprint, command.method, sequences, provenance: Provenance.tool(),
             console: console)
-        endPhase("moments")
+        timer.end("moments")
         let plan = try makePlan(dense, statistics, fingerprint)
-        endPhase("ranks")
+        timer.end("ranks")
 
         let text = try convertedConfiguration(source, plan)
         let converted = try convert(
@@ -46,12 +39,12 @@ struct ConversionRun {
         let calibration = statistics?.record
         // They are larger than the model, and what follows needs room.
         statistics = nil
-        endPhase("factors")
+        timer.end("factors")
         var refinement: Refinement.Outcome?
         if command.refine > 0 {
             refinement = try Refinement(passes: command.refine, seed: command.calibration.seed).run(
                 converted.decoder, teacher: dense, sequences, console)
-            endPhase("refine")
+            timer.end("refine")
         }
 
         var report = ConversionReport(plan: plan, records: converted.layers, dense: dense, converted: converted.decoder)
@@ -61,17 +54,17 @@ struct ConversionRun {
         let provenance = try provenance(source, calibration)
         try write(converted.decoder, configuration: text, provenance: provenance, tokenizer: try source.tokenizer())
         let written = try reread(converted.decoder)
-        endPhase("write")
+        timer.end("write")
         try measure(&report, dense, written, sequences, texts)
-        endPhase("measure")
-        try report.write(to: files, provenance: provenance, seconds: seconds)
+        timer.end("measure")
+        let record = report.json(provenance: provenance, seconds: timer.json)
+        try report.write(record, to: files)
         if command.consoleOptions.json {
-            try Console.output(JSONValue.object(report.json(provenance: provenance, seconds: seconds)).text(indent: 2))
+            try Console.output(JSONValue.object(record).text(indent: 2))
         } else {
             try Console.output(report.text(output: command.output, files: files))
         }
-        let total = seconds.reduce(0) { $0 + ($1.value.doubleValue ?? 0) }
-        console.note("done in \(fixed(total, 1)) s, peak memory \(byteCount(peakMemory()))")
+        console.note("done in \(fixed(timer.total, 1)) s, peak memory \(byteCount(peakMemory()))")
     }
 
     private var recipe: ConversionRecipe {

@@ -9,8 +9,7 @@ import Tensors
 /// columns b and −b give b·(silu(z) − silu(−z)) = b·z exactly, at any size.
 ///
 /// One d serves all latents of a layer, so the factors keep their proportions: AdamW, whose steps are in proportion to a
-/// factor's size, then starts from the problem that it would have without σ. With each latent scaled to the same size the
-/// model heals more slowly.
+/// factor's size, then starts from the problem that it would have without σ.
 struct Absorption {
     /// What the choice is made by.
     struct Settings: Sendable, Equatable {
