@@ -48,15 +48,16 @@ struct LayerPass {
     ) {
         let projection = layer[module]
         let z = activations.bottleneck(module, projection, rows: rows)
-        let h = z.map { z in
-            // Where these rows begin does not depend on the module's rank: other blocks may be at another module.
-            activated.map {
-                MatrixView($0.view.row(rows.lowerBound), rows: z.rows, columns: z.columns, stride: z.columns)
-            } ?? z
-        }
+        let h = z.map { z in activated.map { Self.room(for: z, rows: rows, in: $0) } ?? z }
         projection.forward(
             activations[x].view.rows(rows), bottleneck: z, activated: h, scratch: scratch.rounded?.view.rows(rows),
             reusesBottleneck: reusingBottleneck, into: y?.view.rows(rows))
+    }
+
+    /// Where σ(z) of a block of rows goes. It begins at the same place whatever the rank: other blocks may be at another
+    /// module meanwhile.
+    static func room(for z: MatrixView<Float>, rows: Range<Int>, in activated: Matrix) -> MatrixView<Float> {
+        MatrixView(activated.view.row(rows.lowerBound), rows: z.rows, columns: z.columns, stride: z.columns)
     }
 
     /// q, k, v ← projections of RMSNorm(input), q and k rotated.

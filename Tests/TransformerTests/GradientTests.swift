@@ -40,6 +40,19 @@ struct GradientTests {
         return (loss, gradients)
     }
 
+    @Test("Blocks of rows at modules of different ranks have no room in common", arguments: [1, 3, 7], [1, 3, 7])
+    func roomForBottlenecks(first: Int, second: Int) {
+        let activated = Matrix(shape: [10, 7])
+        func place(_ rank: Int, _ rows: Range<Int>) -> Range<Int> {
+            let z = Matrix(shape: [rows.count, rank])
+            let room = withExtendedLifetime(z) { LayerPass.room(for: z.view, rows: rows, in: activated) }
+            let start = room.pointer - activated.pointer
+            return start..<start + (room.rows - 1) * room.stride + room.columns
+        }
+        let (one, other) = (place(first, 0..<4), place(second, 4..<10))
+        #expect(!one.overlaps(other) && one.lowerBound >= 0 && other.upperBound <= activated.count)
+    }
+
     @Test(
         "A batch that several threads share has the gradients of its sequences one by one, whatever the ranks",
         arguments: RandomDecoder.all + [
