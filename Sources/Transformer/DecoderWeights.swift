@@ -197,10 +197,8 @@ extension DecoderWeights {
         includingHead: Bool = true
     ) throws {
         try Self.checkNames(of: source, configuration)
-        let stored = Dictionary(uniqueKeysWithValues: source.tensors.map { ($0.name, $0) })
-        self.init(configuration, precision: precision, includingHead: includingHead) { layer, module in
-            Self.layout(of: "model.layers.\(layer).\(module.rawValue)", stored)
-        }
+        self.init(
+            configuration, precision: precision, includingHead: includingHead, layout: Self.layouts(of: source))
         var problems: [String] = []
         try visitParameters { name, weight in
             if let problem = try Self.fill(weight, name: name, from: source) { problems.append(problem) }
@@ -237,6 +235,12 @@ extension DecoderWeights {
     /// Whether a tensor is a parameter, or one that carries nothing: rotary tables of old files, the head of a tied model.
     public static func isParameter(_ name: String, _ configuration: DecoderConfiguration) -> Bool {
         !name.hasSuffix("rotary_emb.inv_freq") && !(name == "lm_head.weight" && configuration.tiesEmbedding)
+    }
+
+    /// How each projection of a checkpoint is stored, read off the tensors that are there.
+    public static func layouts(of source: any TensorSource) -> (Int, LinearModule) -> ProjectionLayout {
+        let stored = Dictionary(source.tensors.map { ($0.name, $0) }) { first, _ in first }
+        return { layer, module in layout(of: "model.layers.\(layer).\(module.rawValue)", stored) }
     }
 
     private static func layout(of path: String, _ stored: [String: TensorInfo]) -> ProjectionLayout {

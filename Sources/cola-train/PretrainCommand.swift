@@ -1,6 +1,7 @@
 import ArgumentParser
 import Checkpoints
 import CommandSupport
+import LowRank
 import Training
 import Transformer
 
@@ -22,6 +23,12 @@ struct PretrainCommand: ParsableCommand {
 
     @Option(help: ArgumentHelp("config.json with other shapes; the recipe stays the preset's.", valueName: "file"))
     var config: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Shapes, ranks and tokenizer of this checkpoint, but first weights: a converted model's layout, trained from "
+                + "nothing. The recipe stays the preset's.", valueName: "checkpoint"))
+    var like: String?
 
     @Option(help: "Projections: dense or cola.")
     var model = ModelKind.cola
@@ -64,23 +71,25 @@ struct PretrainCommand: ParsableCommand {
             throw ValidationError("--rank and --activation are for --model cola.")
         }
         if let vocabulary, vocabulary < 2 { throw ValidationError("--vocabulary \(vocabulary): expected at least 2.") }
+        if like != nil,
+            config != nil || model != .cola || rank != nil || activation != nil || vocabulary != nil || tokenizer != nil
+        {
+            throw ValidationError(
+                "--config, --model, --rank, --activation, --vocabulary, --tokenizer: the checkpoint of --like says them."
+            )
+        }
         if config != nil, vocabulary != nil { throw ValidationError("--vocabulary: the file of --config says it.") }
     }
 
     func run() throws {
         let console = consoleOptions.console
         prepareNumerics(console)
-        let blob = try tokenizer.map(tokenizerBlob)
-        let (text, configuration) = try modelConfiguration(
-            tokenizerSize: try blob.map {
-                try checkTokenizer($0, path: tokenizer ?? "")
-            })
-        let masters = DecoderWeights(configuration, rank: rank(of: configuration), seed: recipe.seed)
+        let (text, configuration, masters, blob) = try like.map(start(like:)) ?? start()
         let preset = preset.recipe
         let settings = try recipe.settings(
             data: data, defaults: (preset.learningRate, preset.steps, preset.warmupSteps, 64), weights: masters)
         let corpus = try Corpus(
-            data.input, tokenizer: blob, tokenizerPath: tokenizer ?? "--text", settings: settings,
+            data.input, tokenizer: blob, tokenizerPath: tokenizer ?? like ?? "--text", settings: settings,
             configuration: configuration)
         var provenance = Provenance.tool()
         provenance["seed"] = .string("\(recipe.seed)")
@@ -91,6 +100,31 @@ struct PretrainCommand: ParsableCommand {
             trainer: trainer, folder: RunFolder(creating: out), saving: saving, consoleOptions: consoleOptions,
             configuration: text, tokenizer: blob, provenance: provenance
         ).run()
+    }
+
+    private typealias Start = (
+        text: String, configuration: DecoderConfiguration, masters: DecoderWeights, tokenizer: TokenizerBlob?
+    )
+
+    private func start() throws -> Start {
+        let blob = try tokenizer.map(tokenizerBlob)
+        let (text, configuration) = try modelConfiguration(
+            tokenizerSize: try blob.map {
+                try checkTokenizer($0, path: tokenizer ?? "")
+            })
+        let masters = DecoderWeights(configuration, rank: rank(of: configuration), seed: recipe.seed)
+        return (text, configuration, masters, blob)
+    }
+
+    private func start(like path: String) throws -> Start {
+        let source = try Checkpoint.open(path)
+        let configuration = try DecoderConfiguration(of: source)
+        try DecoderWeights.checkNames(of: source, configuration)
+        var values = (try? JSONValue(parsing: source.configuration ?? ""))?.objectValue ?? JSONObject([])
+        // First weights are no factors of a dense model's.
+        values[RankPlan.convertedKey] = nil
+        let masters = DecoderWeights(configuration, seed: recipe.seed, layout: DecoderWeights.layouts(of: source))
+        return (JSONValue.object(values).text(indent: 2), configuration, masters, try source.tokenizer())
     }
 
     private func rank(of configuration: DecoderConfiguration) -> Int? {

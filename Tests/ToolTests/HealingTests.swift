@@ -45,6 +45,29 @@ struct HealingTests {
         #expect(outcome.status == 0 && !outcome.errors.contains("by their size"), "\(outcome)")
     }
 
+    @Test("pretrain --like: the layout of a converted model, with first weights as any CoLA model has them")
+    func trainsTheLayoutFromNothing() throws {
+        try workplace.train(
+            "pretrain", ["config": nil, "model": nil, "like": "cola.h5", "steps": "1", "save-every": "1"])
+        let converted = try HDF5Checkpoint(path: workplace.file("cola.h5"))
+        let path = workplace.file(Workplace.checkpoint(1))
+        let trained = try HDF5Checkpoint(path: path)
+        func shapes(_ source: HDF5Checkpoint) -> [String: [Int]] {
+            Dictionary(uniqueKeysWithValues: source.tensors.map { ($0.name, $0.shape) })
+        }
+        #expect(shapes(trained) == shapes(converted))
+        let ranks = Set(trained.tensors.filter { $0.name.hasSuffix("cola_a") }.map { $0.shape[1] })
+        #expect(ranks.count > 1, "a plan of one rank would show nothing")
+        #expect(try trained.tokenizer() == converted.tokenizer())
+        // Nothing of the dense model is left: not its weights, and not the rates by size that its factors need.
+        for info in trained.tensors where info.name.hasSuffix("cola_a") || info.name.hasSuffix("embed_tokens.weight") {
+            #expect(try trained.read(info.name).elements != converted.read(info.name).elements, "\(info.name)")
+        }
+        let outcome = try workplace.run(
+            .train, workplace.line("continue \(Workplace.checkpoint(1))", ["steps": "1", "out": "further"]))
+        #expect(outcome.status == 0 && !outcome.errors.contains("by their size"), "\(outcome)")
+    }
+
     @Test("A run with a teacher that is resumed comes to the same bits, its kept predictions notwithstanding")
     func resumes() throws {
         let options: KeyValuePairs<String, String?> = [

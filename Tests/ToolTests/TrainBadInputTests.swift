@@ -78,6 +78,9 @@ struct TrainBadInputTests {
         try refuse(66, "pretrain", ["tokens": "gone.npy"], "gone.npy: no such file")
         try refuse(66, "pretrain", ["config": "gone.json"], "gone.json: no such file")
         try refuse(66, "pretrain", ["tokenizer": "gone.json"], "gone.json: no such file")
+        try refuse(66, "pretrain", ["config": nil, "model": nil, "like": "gone.h5"], "gone.h5: no such file")
+        try refuse(
+            65, "pretrain", ["config": nil, "model": nil, "like": "text.txt"], "text.txt: is of no known format")
         try refuse(
             66, "pretrain", ["tokens": nil, "text": "gone.txt", "tokenizer": "tokenizer.json"],
             "gone.txt: no such file")
@@ -135,6 +138,8 @@ struct TrainBadInputTests {
             ("pretrain --tokens b --out o --model dense --activation both", "--activation"),
             ("pretrain --tokens b --out o --rank 0", "--rank 0: expected at least 1"),
             ("pretrain --tokens b --out o --config c.json --vocabulary 30", "--vocabulary"),
+            ("pretrain --tokens b --out o --like c.h5 --rank 3", "the checkpoint of --like says them"),
+            ("pretrain --tokens b --out o --like c.h5 --model dense", "the checkpoint of --like says them"),
             ("pretrain --tokens b --out o --vocabulary 1", "--vocabulary 1: expected at least 2"),
             ("pretrain --tokens b --out o --preset 2b", "'2b' is invalid"),
             ("pretrain --tokens b --out o --model moe", "'moe' is invalid"),

@@ -88,6 +88,36 @@ struct InitialisationTests {
         #expect(Double(shared) < 0.01 * Double(random.values.joined().count))
     }
 
+    @Test("Each projection is filled by its own layout where ranks differ and some are dense")
+    func layouts() throws {
+        let configuration = try configuration()
+        func rank(_ layer: Int, _ module: LinearModule) -> Int? {
+            [nil, 3, 7][(layer + LinearModule.allCases.firstIndex(of: module)!) % 3]
+        }
+        let mixed = DecoderWeights(configuration, seed: 9) { .init(rank: rank($0, $1), hasBias: true) }
+        for (name, values) in values(mixed) {
+            let layer = name.contains("layers.1.") ? 1 : 0
+            guard let module = LinearModule.allCases.first(where: { name.contains($0.rawValue + ".") }) else {
+                continue
+            }
+            let (inputs, outputs) = configuration.shape(of: module)
+            let largest = values.map(abs).max() ?? 0
+            switch (rank(layer, module), name.hasSuffix(".bias")) {
+            case (nil, true): #expect(largest == 0, "\(name)")
+            case (nil, false):
+                #expect(values.count == inputs * outputs)
+                expectNormal(values, deviation: 0.02, name)
+            case (.some, true):
+                let limit = 1 / Double(outputs).squareRoot()
+                #expect(largest <= limit * (1 + 1e-6) && largest > 0.7 * limit, "\(name)")
+            case (.some(let rank), false):
+                #expect(values.count == rank * (name.hasSuffix("cola_a") ? inputs : outputs))
+                let deviation = 1 / (Double(rank) * Double(inputs + outputs)).squareRoot().squareRoot()
+                expectNormal(values, deviation: deviation, name)
+            }
+        }
+    }
+
     @Test("Tied models have no head of their own, and low-rank ones no dense projections")
     func names() throws {
         let tied = DecoderWeights(try configuration(isTied: true), rank: nil, seed: 1)
