@@ -130,7 +130,7 @@ public final class Trainer {
         precondition(!isFinished, "a run of \(settings.schedule.totalSteps) steps is at its end")
         let start = seconds()
         let (loss, targets) = try accumulateGradients()
-        let norm = AdamW.gradientNorm(gradients)
+        let norm = optimizer.gradientNorm(gradients)
         let rate = settings.schedule.rate(step: state.step + 1)
         let isFinite = loss.isFinite && norm.isFinite
         if isFinite {

@@ -67,6 +67,7 @@ extension TrainingSettings {
             [
                 "pattern": .string(group.pattern), "learning_rate_factor": .number(group.learningRateFactor),
                 "weight_decay": group.weightDecay.map { .number($0) } ?? .null,
+                "unit": group.unit.map { .number($0) } ?? .null,
             ]
         }
         return JSONObject([
@@ -114,7 +115,8 @@ extension TrainingSettings {
                     expected: "pattern and learning_rate_factor")
             }
             return ParameterGroup(
-                pattern: pattern, learningRateFactor: factor, weightDecay: entry["weight_decay"]?.doubleValue)
+                pattern: pattern, learningRateFactor: factor, weightDecay: entry["weight_decay"]?.doubleValue,
+                unit: entry["unit"]?.doubleValue)
         }
         self.init(
             schedule: schedule,

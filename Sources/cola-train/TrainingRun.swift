@@ -66,17 +66,16 @@ struct TrainingRun {
             "AdamW: learning rate \(schedule.peak), warm-up \(schedule.warmupSteps) steps, then "
                 + "\(schedule.shape.rawValue)\(floor); β \(optimizer.beta1) and \(optimizer.beta2), weight decay "
                 + "\(optimizer.weightDecay), clipping at \(settings.clip)")
-        let bySize = optimizer.groups.filter { !$0.pattern.contains("*") }
-        if bySize.count > 8 {
-            let factors = bySize.map(\.learningRateFactor).sorted()
+        let units = optimizer.groups.compactMap(\.unit).sorted()
+        if let smallest = units.first, let largest = units.last {
             console.note(
-                "learning rates of \(bySize.count) parameters by their size: × \(fixed(factors[0], 4)) to "
-                    + "\(fixed(factors[factors.count - 1], 2))")
+                "learning rates of \(units.count) parameters by their size: × \(fixed(smallest, 4)) to "
+                    + "\(fixed(largest, 2))")
         }
         if settings.teacherShare > 0 {
             console.note("loss: \(settings.teacherShare) × divergence from the teacher, the rest cross-entropy")
         }
-        for group in optimizer.groups where bySize.count <= 8 || group.pattern.contains("*") {
+        for group in optimizer.groups where group.unit == nil {
             let decay = group.weightDecay.map { ", weight decay \($0)" } ?? ""
             console.note("group \(group.pattern): learning rate × \(group.learningRateFactor)\(decay)")
         }

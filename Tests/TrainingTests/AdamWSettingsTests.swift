@@ -84,6 +84,23 @@ struct AdamWSettingsTests {
         #expect(ParameterGroup.withoutDecayOfVectors(in: plain).map(\.pattern) == ["*norm.weight"])
     }
 
+    @Test("Of several groups the last one holds, but a unit stays unless another is given")
+    func laterGroups() throws {
+        let settings = AdamW.Settings(
+            learningRate: 1, weightDecay: 0.2,
+            groups: [
+                .init(pattern: "*a", learningRateFactor: 3, weightDecay: 0.1, unit: 8), .init(pattern: "*a*"),
+                .init(pattern: "ba", learningRateFactor: 5, unit: 4),
+            ])
+        #expect(
+            try settings.rules(for: ["aa", "ba", "ab", "bb"]) == [
+                .init(learningRateFactor: 1, weightDecay: 0.2, unit: 8),
+                .init(learningRateFactor: 5, weightDecay: 0.2, unit: 4),
+                .init(learningRateFactor: 1, weightDecay: 0.2, unit: 1),
+                .init(learningRateFactor: 1, weightDecay: 0.2, unit: 1),
+            ])
+    }
+
     @Test("Values that are none are refused by name")
     func badValues() {
         func name(_ change: (inout AdamW.Settings) -> Void) -> String? {
@@ -103,11 +120,13 @@ struct AdamWSettingsTests {
             #expect(name { $0.weightDecay = bad } == "weight decay")
             #expect(name { $0.groups[0].learningRateFactor = bad } == "learning-rate factor of x")
             #expect(name { $0.groups[0].weightDecay = bad } == "weight decay of x")
+            #expect(name { $0.groups[0].unit = bad } == "unit of x")
         }
         #expect(name { $0.learningRate = 0 } == "learning rate")
         #expect(name { $0.beta1 = 0 } == nil && name { $0.beta2 = 1 } == "beta2")
         #expect(name { $0.beta2 = 1 - 1e-9 } == "beta2")
         #expect(name { $0.epsilon = 0 } == "epsilon")
+        #expect(name { $0.groups[0].unit = 0 } == "unit of x")
     }
 
     @Test("Are written and read as JSON")

@@ -16,11 +16,14 @@ struct TrainerSample {
     static let vocabulary = 61
 
     /// 20 sequences of 11 tokens, of which 3 are held out.
-    init(rank: Int? = 5, steps: Int = 6, isTied: Bool = false, evaluationFraction: Double = 0.15) throws {
+    init(
+        rank: Int? = 5, steps: Int = 6, isTied: Bool = false, evaluationFraction: Double = 0.15,
+        placement: ActivationPlacement = .both
+    ) throws {
         let json = """
             {"model_type": "llama", "hidden_size": 18, "intermediate_size": 29, "num_hidden_layers": 2,
              "num_attention_heads": 3, "num_key_value_heads": 1, "vocab_size": \(Self.vocabulary),
-             "tie_word_embeddings": \(isTied)}
+             "tie_word_embeddings": \(isTied), "cola_activation": "\(placement.rawValue)"}
             """
         configuration = try DecoderConfiguration(json: json, path: "sample")
         self.rank = rank

@@ -66,6 +66,38 @@ struct TrainerTests {
         #expect(trainer.isFinished && trainer.state.cursor == 36 && trainer.state.optimizerSteps == 6)
     }
 
+    @Test("In units of their size, factors c·A and B/c of a linear bottleneck are trained alike, bit for bit")
+    func sizes() throws {
+        var sample = try TrainerSample(placement: .original)
+        sample.settings.clip = 0.1
+        let ordinary = sample.settings.optimizer
+        func run(size: Float, isBySize: Bool) throws -> (losses: [Double], norms: [Double], weights: [[Double]]) {
+            let masters = sample.masters()
+            // Powers of two: products are the same numbers with another exponent.
+            let (a, b) = (Double(size), 1 / Double(size))
+            func scale(_ name: String) -> Double { name.hasSuffix("cola_a") ? a : name.hasSuffix("cola_b") ? b : 1 }
+            masters.visitParameters { name, weight in
+                guard case .single(let matrix) = weight.storage else { return }
+                for i in 0..<matrix.count { matrix.pointer[i] *= Float(scale(name)) }
+            }
+            sample.settings.optimizer = ordinary
+            if isBySize { sample.settings.optimizer.groups = ParameterGroup.bySize(of: masters) }
+            let trainer = try Trainer(
+                sample.configuration, masters: masters, data: sample.data, settings: sample.settings)
+            let records = try trainer.steps()
+            var weights: [[Double]] = []
+            trainer.masters.visitParameters { name, weight in
+                guard case .single(let matrix) = weight.storage else { return }
+                weights.append(matrix.buffer.map { Double($0) / scale(name) })
+            }
+            return (records.map(\.loss), records.map(\.gradientNorm), weights)
+        }
+        let (one, other) = (try run(size: 1, isBySize: true), try run(size: 0x1p-12, isBySize: true))
+        #expect(one.losses == other.losses && one.norms == other.norms && one.weights == other.weights)
+        #expect(one.norms.allSatisfy { $0 > 0.1 }, "nothing is clipped")
+        #expect(try run(size: 1, isBySize: false).losses != run(size: 0x1p-12, isBySize: false).losses)
+    }
+
     @Test("Losses fall in every precision and memory mode", arguments: Precision.allCases, MemoryMode.allCases)
     func learns(precision: Precision, mode: MemoryMode) throws {
         var sample = try TrainerSample(steps: 40)

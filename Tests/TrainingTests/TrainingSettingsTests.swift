@@ -15,7 +15,7 @@ struct TrainingSettingsTests {
                 learningRate: 1.0 / 3, beta1: 0.7, beta2: 1 - 1e-7, epsilon: 3e-9, weightDecay: 1e-300,
                 groups: [
                     .init(pattern: "*größer\"*", learningRateFactor: 0, weightDecay: nil),
-                    .init(pattern: "*", learningRateFactor: 1e22, weightDecay: 0),
+                    .init(pattern: "*", learningRateFactor: 1e22, weightDecay: 0, unit: 0.1),
                 ]))
         settings.sequenceLength = 1000
         settings.batch = 3

@@ -11,6 +11,8 @@ import Transformer
 ///     m ← β₁·m + (1 − β₁)·g,  v ← β₂·v + (1 − β₂)·g²
 ///     w ← w − η·λ·w − η · m/(1 − β₁ᵗ) / (√(v/(1 − β₂ᵗ)) + ε)
 ///
+/// In a unit u (`ParameterGroup.unit`) the same is done to w/u, whose gradient is u·g.
+///
 /// Every element is computed by itself: results do not depend on the number of threads.
 public final class AdamW {
     public let settings: Settings
@@ -22,8 +24,8 @@ public final class AdamW {
     public private(set) var step: Int
 
     private let layout: ParameterBlocks
-    /// One for each parameter: its group's factor of the learning rate, and its weight decay.
-    private let rules: [(learningRateFactor: Double, weightDecay: Double)]
+    /// One for each parameter.
+    private let rules: [Settings.Rule]
 
     /// An optimiser that has taken no step yet. Throws `TrainingError.setting`.
     public convenience init(_ settings: Settings, for masters: DecoderWeights) throws(TrainingError) {
@@ -58,8 +60,7 @@ public final class AdamW {
         step += 1
         let factors = rules.map {
             self.factors(
-                rate: (learningRate ?? settings.learningRate) * $0.learningRateFactor, decay: $0.weightDecay,
-                scale: gradientScale)
+                rate: (learningRate ?? settings.learningRate) * $0.learningRateFactor, $0, scale: gradientScale)
         }
         let (w, g) = (layout.pointers(masters), layout.pointers(gradients))
         let (m, v) = (layout.pointers(firstMoments), layout.pointers(secondMoments))
@@ -84,13 +85,18 @@ public final class AdamW {
         }
     }
 
+    /// √Σ(u·g)² over all gradients, each in its parameter's unit: what clipping looks at.
+    public func gradientNorm(_ gradients: DecoderWeights) -> Double {
+        Self.gradientNorm(gradients, units: rules.map(\.unit))
+    }
+
     /// What a step multiplies with. Computed in double precision: 1 − βᵗ is a difference of near numbers.
-    private func factors(rate: Double, decay: Double, scale: Double) -> ck_adamw_factors {
+    private func factors(rate: Double, _ rule: Settings.Rule, scale: Double) -> ck_adamw_factors {
         let (beta1, beta2) = (settings.beta1, settings.beta2)
         return ck_adamw_factors(
-            gradient_scale: Float(scale), beta1: Float(beta1), rest1: Float(1 - beta1), beta2: Float(beta2),
-            rest2: Float(1 - beta2), rate: Float(rate / (1 - pow(beta1, Double(step)))),
+            gradient_scale: Float(scale * rule.unit), beta1: Float(beta1), rest1: Float(1 - beta1), beta2: Float(beta2),
+            rest2: Float(1 - beta2), rate: Float(rate * rule.unit / (1 - pow(beta1, Double(step)))),
             root_scale: Float(1 / (1 - pow(beta2, Double(step))).squareRoot()), epsilon: Float(settings.epsilon),
-            decay: Float(rate * decay))
+            decay: Float(rate * rule.weightDecay))
     }
 }

@@ -48,21 +48,31 @@ extension AdamW {
                     factor >= 0 && factor < .infinity, "learning-rate factor of \(group.pattern)", factor,
                     "a number from 0")
                 if let decay = group.weightDecay { try checkDecay(decay, "weight decay of \(group.pattern)") }
+                if let unit = group.unit {
+                    try check(unit > 0 && unit < .infinity, "unit of \(group.pattern)", unit, "a number above 0")
+                }
             }
         }
 
+        /// How a parameter is updated.
+        struct Rule: Equatable {
+            var learningRateFactor: Double
+            var weightDecay: Double
+            var unit: Double
+        }
+
         /// How each of the named parameters is updated. Throws `TrainingError.setting` for a group that contains none.
-        func rules(
-            for names: [String]
-        ) throws(TrainingError) -> [(learningRateFactor: Double, weightDecay: Double)] {
+        func rules(for names: [String]) throws(TrainingError) -> [Rule] {
             for group in groups where !names.contains(where: group.contains) {
                 throw .setting(
                     name: "parameter group", found: "\"\(group.pattern)\"",
                     expected: "a pattern that matches a parameter, such as \"*norm.weight\"")
             }
             return names.map { name in
-                let group = groups.last { $0.contains(name) }
-                return (group?.learningRateFactor ?? 1, group?.weightDecay ?? weightDecay)
+                let own = groups.filter { $0.contains(name) }
+                return Rule(
+                    learningRateFactor: own.last?.learningRateFactor ?? 1,
+                    weightDecay: own.last?.weightDecay ?? weightDecay, unit: own.compactMap(\.unit).last ?? 1)
             }
         }
     }

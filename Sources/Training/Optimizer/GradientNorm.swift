@@ -5,8 +5,9 @@ import Transformer
 extension AdamW {
     /// √Σg² over all gradients, which are in single precision; not finite exactly where a gradient is not.
     ///
-    /// Added in double precision in an order that depends on the layout alone, not on the number of threads.
-    public static func gradientNorm(_ gradients: DecoderWeights) -> Double {
+    /// Added in double precision in an order that depends on the layout alone, not on the number of threads. `units` has a
+    /// factor for each parameter's gradient.
+    public static func gradientNorm(_ gradients: DecoderWeights, units: [Double]? = nil) -> Double {
         let layout = ParameterBlocks(gradients)
         let pointers = layout.pointers(gradients)
         var sums = [Double](repeating: 0, count: layout.blocks.count)
@@ -15,7 +16,8 @@ extension AdamW {
             ThreadPool.forEach(layout.blocks.count) { index in
                 let block = layout.blocks[index]
                 let start = pointers[block.parameter] + block.elements.lowerBound
-                sums[index] = ck_sum_of_squares(start, block.elements.count)
+                let unit = units?[block.parameter] ?? 1
+                sums[index] = unit * unit * ck_sum_of_squares(start, block.elements.count)
             }
         }
         return sums.reduce(0, +).squareRoot()

@@ -10,11 +10,17 @@ public struct ParameterGroup: Codable, Equatable, Sendable {
     public var learningRateFactor: Double
     /// Weight decay in place of the optimiser's own.
     public var weightDecay: Double?
+    /// u: the parameter is trained as w/u. Its gradients count u times as large, also in the norm that is clipped, and a
+    /// step moves it u times as far; decay takes the same part of it. A later group that gives no unit leaves it.
+    public var unit: Double?
 
-    public init(pattern: String, learningRateFactor: Double = 1, weightDecay: Double? = nil) {
+    public init(
+        pattern: String, learningRateFactor: Double = 1, weightDecay: Double? = nil, unit: Double? = nil
+    ) {
         self.pattern = pattern
         self.learningRateFactor = learningRateFactor
         self.weightDecay = weightDecay
+        self.unit = unit
     }
 
     /// The usual exception from weight decay: norms and, where the model has any, biases.
@@ -24,17 +30,19 @@ public struct ParameterGroup: Codable, Equatable, Sendable {
             .filter { group in names.contains(where: group.contains) }
     }
 
-    /// A learning rate for each low-rank factor in proportion to its size: its root mean square in units of `reference`,
-    /// a usual size of weights. AdamW moves every element by about the learning rate, whatever its gradient; factors of a
-    /// converted layer differ in size by orders of magnitude, and the same step would be nothing for one and destroy the
-    /// other.
+    /// Each low-rank factor in a unit in which its root mean square is `reference`, a usual size of weights.
+    ///
+    /// Factors of a converted layer differ in size by orders of magnitude. A step of AdamW, which is as long as the learning
+    /// rate whatever the gradient, would be nothing for one and destroy the other; the gradient of the small one would be
+    /// all of the norm; and that of the large one would vanish beside ε. In units of their own, c·A and B/c are trained
+    /// alike for any c.
     public static func bySize(of weights: DecoderWeights, reference: Double = 0.02) -> [ParameterGroup] {
         var groups: [ParameterGroup] = []
         weights.visitParameters { name, weight in
             guard name.hasSuffix(".cola_a") || name.hasSuffix(".cola_b"), case .single(let matrix) = weight.storage
             else { return }
             let size = (ck_sum_of_squares(matrix.pointer, matrix.count) / Double(max(1, matrix.count))).squareRoot()
-            groups.append(ParameterGroup(pattern: name, learningRateFactor: size / reference))
+            groups.append(ParameterGroup(pattern: name, unit: size > 0 ? size / reference : nil))
         }
         return groups
     }
