@@ -16,8 +16,8 @@ struct Absorption {
         /// Size of the largest scaled latent; nil chooses it by the layer's tail.
         var scale: Double?
         /// Part of the energy that the rank leaves out anyway, which σ may add to it.
-        var share = 0.02
-        var scaleRange = 0.02...1
+        var share = 0.002
+        var scaleRange = 0.001...1
     }
 
     /// s, the fourth root of E[z⁴] of the largest latent that is no pair.
@@ -43,26 +43,29 @@ struct Absorption {
             let (second, fourth) = (powers[i].second, powers[i].fourth)
             return second > 0 ? energies[i] * max(0, fourth / second - second) : 0
         }
-        // Pairs for the largest of them, each paid for by the weakest direction that is left.
         let order = (0..<rank).sorted { weights[$0] > weights[$1] }
-        func scale(pairs: Int) -> (s: Double, d: Double) {
+        /// s, d, and whether s is larger than σ's share asks for: given, or the least there is.
+        func scale(pairs: Int) -> (s: Double, d: Double, isForced: Bool) {
             let rest = order.dropFirst(pairs)
             let largest = rest.reduce(0) { max($0, powers[$1].fourth) }.squareRoot().squareRoot()
-            guard largest > 0 else { return (settings.scaleRange.upperBound, 1) }
-            if let scale = settings.scale { return (scale, scale / largest) }
+            guard largest > 0 else { return (settings.scaleRange.upperBound, 1, false) }
+            if let scale = settings.scale { return (scale, scale / largest, true) }
             let allowed = 4 * settings.share * max(tail, 1e-6 * energies.reduce(0, +))
             let wanted = largest * (allowed / max(rest.reduce(0) { $0 + weights[$1] }, 1e-300)).squareRoot()
             let s = min(max(wanted, settings.scaleRange.lowerBound), settings.scaleRange.upperBound)
-            return (s, s / largest)
+            return (s, s / largest, wanted < s)
         }
+        // Pairs for the largest of them where latents cannot be made smaller, each paid for by the weakest direction that
+        // is left. Not elsewhere: in a pair the few tokens with huge values pull at one column alone, and training has to go
+        // slowly because of them.
         var pairs = 0
         while pairs < rank / 4 {
-            let d = scale(pairs: pairs).d
+            let (_, d, isForced) = scale(pairs: pairs)
             let (candidate, weakest) = (order[pairs], rank - 1 - pairs)
-            guard candidate < weakest, d * d / 4 * weights[candidate] > energies[weakest] else { break }
+            guard isForced, candidate < weakest, d * d / 4 * weights[candidate] > energies[weakest] else { break }
             pairs += 1
         }
-        let (s, d) = scale(pairs: pairs)
+        let (s, d, _) = scale(pairs: pairs)
         self.scale = s
         let paired = Set(order.prefix(pairs).filter { $0 < rank - pairs })
         self.pairs = paired.count
