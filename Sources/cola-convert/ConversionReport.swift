@@ -168,7 +168,7 @@ struct ConversionReport {
             lines.append(
                 "σ: the largest latent of a layer is scaled to \(fixed(scales[scales.count / 2], 3)) (median; "
                     + "\(fixed(scales.first ?? 0, 3)) to \(fixed(scales.last ?? 0, 3))), which costs a layer at most "
-                    + "\(fixed(100 * largest, 2)) % of its energy; \(pairs) directions are pairs, which σ leaves exact."
+                    + "\(fixed(100 * largest, 2)) % of its energy; \(pairs) \(pairs == 1 ? "direction is a pair" : "directions are pairs"), which σ leaves exact."
             )
         }
         if let refinement {
