@@ -68,6 +68,11 @@ public protocol TensorSource: AnyObject {
 extension TensorSource {
     public func info(_ name: String) -> TensorInfo? { tensors.first { $0.name == name } }
 
+    /// The values of config.json; nil if the file carries none, or something else than a JSON object.
+    public var configurationValues: JSONObject? {
+        configuration.flatMap { try? JSONValue(parsing: $0) }?.objectValue
+    }
+
     /// Reads a whole tensor of any shape.
     public func read(_ name: String) throws -> Matrix {
         guard let info = info(name) else {

@@ -108,11 +108,15 @@ extension TrainingSettings {
             peak: number("learning_rate"), warmupSteps: integer("warmup_steps"), totalSteps: integer("steps"),
             shape: choice("schedule", LearningRateSchedule.Shape.self), floor: number("learning_rate_floor"))
         let groups = try get("groups", "a list") { $0.arrayValue }.map { entry in
-            guard let pattern = entry["pattern"]?.stringValue, let factor = entry["learning_rate_factor"]?.doubleValue
+            func isNumberOrNone(_ name: String) -> Bool {
+                entry[name].map { $0.isNull || $0.doubleValue != nil } ?? true
+            }
+            guard let pattern = entry["pattern"]?.stringValue, let factor = entry["learning_rate_factor"]?.doubleValue,
+                isNumberOrNone("weight_decay"), isNumberOrNone("unit")
             else {
                 throw CheckpointError.invalid(
                     path: path, place: "/training, settings, groups", found: entry.text(),
-                    expected: "pattern and learning_rate_factor")
+                    expected: "pattern, learning_rate_factor, and numbers or null for weight_decay and unit")
             }
             return ParameterGroup(
                 pattern: pattern, learningRateFactor: factor, weightDecay: entry["weight_decay"]?.doubleValue,

@@ -107,7 +107,7 @@ struct ConversionRun {
 
     /// config.json of the converted model.
     private func convertedConfiguration(_ source: any TensorSource, _ plan: RankPlan) throws -> String {
-        guard let values = (try? JSONValue(parsing: source.configuration ?? ""))?.objectValue else {
+        guard let values = source.configurationValues else {
             throw InputError("\(source.path): its configuration is no JSON object")
         }
         return JSONValue.object(plan.configuration(of: values, command.activation)).text(indent: 2)

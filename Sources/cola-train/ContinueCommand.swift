@@ -13,7 +13,7 @@ struct ContinueCommand: ParsableCommand {
             Dense and CoLA models alike. AdamW starts anew; a run that was interrupted goes on with `resume` instead. The run \
             is kept in a folder, as with `pretrain`.
 
-            A checkpoint that cola-convert made of a dense one is healed: factors learn in proportion to their size, and with \
+            A checkpoint that cola-convert made of a dense one is healed: each factor is trained in units of its size, and with \
             --teacher the model learns the dense one's predictions besides the text.
 
             Example:
@@ -45,12 +45,11 @@ struct ContinueCommand: ParsableCommand {
         let source = try checkpoint.open()
         let configuration = try DecoderConfiguration(of: source)
         let masters = try DecoderWeights(from: source, configuration)
-        let isConverted =
-            (try? JSONValue(parsing: source.configuration ?? ""))?[RankPlan.convertedKey]?.boolValue == true
+        let isConverted = source.configurationValues?[RankPlan.convertedKey]?.boolValue == true
         let teacher = try teacher.load(for: configuration)
         var settings = try recipe.settings(
             data: data, defaults: (1e-4, 0, 0, 1), weights: masters,
-            ratesBySize: self.teacher.factorRates.map { $0 == .size } ?? isConverted)
+            unitsBySize: self.teacher.factorRates.map { $0 == .size } ?? isConverted)
         settings.teacherShare = teacher == nil ? 0 : self.teacher.share
         let blob = try source.tokenizer()
         let corpus = try Corpus(

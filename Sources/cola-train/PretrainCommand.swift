@@ -120,7 +120,7 @@ struct PretrainCommand: ParsableCommand {
         let source = try Checkpoint.open(path)
         let configuration = try DecoderConfiguration(of: source)
         try DecoderWeights.checkNames(of: source, configuration)
-        var values = (try? JSONValue(parsing: source.configuration ?? ""))?.objectValue ?? JSONObject([])
+        var values = source.configurationValues ?? [:]
         // First weights are no factors of a dense model's.
         values[RankPlan.convertedKey] = nil
         let masters = DecoderWeights(configuration, seed: recipe.seed, layout: DecoderWeights.layouts(of: source))

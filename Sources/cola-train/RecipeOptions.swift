@@ -108,14 +108,14 @@ struct RecipeOptions: ParsableArguments {
     /// The settings of a run, with a command's defaults.
     func settings(
         data: DataOptions, defaults: (learningRate: Double, steps: Int, warmupSteps: Int, accumulation: Int),
-        weights: DecoderWeights, ratesBySize: Bool = false
+        weights: DecoderWeights, unitsBySize: Bool = false
     ) throws -> TrainingSettings {
         let total = steps ?? defaults.steps
         let schedule = try LearningRateSchedule(
             peak: learningRate ?? defaults.learningRate,
             warmupSteps: warmup ?? (steps == nil ? defaults.warmupSteps : total / 10), totalSteps: total,
             shape: schedule, floor: floor)
-        var groups = ratesBySize ? ParameterGroup.bySize(of: weights) : []
+        var groups = unitsBySize ? ParameterGroup.bySize(of: weights) : []
         if noVectorDecay { groups += ParameterGroup.withoutDecayOfVectors(in: weights) }
         groups += try self.groups.map(Self.group)
         var settings = TrainingSettings(

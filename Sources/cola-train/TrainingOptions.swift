@@ -29,9 +29,9 @@ enum PrecisionChoice: String, ExpressibleByArgument, CaseIterable {
     }
 }
 
-/// How the factors of a low-rank model share the learning rate.
+/// In which units the factors of a low-rank model are trained, and so how far a step moves them.
 enum FactorRates: String, ExpressibleByArgument, CaseIterable {
-    /// In proportion to each factor's root mean square, the given rate being that of 0.02.
+    /// In proportion to each factor's root mean square; 0.02 has the unit 1.
     case size
     case equal
 }
@@ -48,7 +48,8 @@ struct TeacherOptions: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "Learning rates of low-rank factors: size, in proportion to each one's root mean square, or equal (default: size for a converted checkpoint).",
+            "Steps of low-rank factors: size, in proportion to each one's root mean square, or equal (default: size for a "
+                + "converted checkpoint).",
             valueName: "rule"))
     var factorRates: FactorRates?
 

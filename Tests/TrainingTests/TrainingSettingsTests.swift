@@ -64,6 +64,30 @@ struct TrainingSettingsTests {
                 }
             }
         }
+        // Of a group too; a run file older than units has none.
+        let group: JSONObject = ["pattern": "*", "learning_rate_factor": 2, "weight_decay": 0.5, "unit": 3]
+        func read(_ group: JSONObject) throws -> ParameterGroup {
+            var json = whole
+            json["groups"] = .array([.object(group)])
+            return try #require(TrainingSettings(json, path: "run.h5").optimizer.groups.first)
+        }
+        #expect(try read(group) == .init(pattern: "*", learningRateFactor: 2, weightDecay: 0.5, unit: 3))
+        for name in group.members.map(\.key) {
+            for value in ["x", true, ["a": 1], nil, .null] as [JSONValue?] where name != "pattern" || value != "x" {
+                var other = group
+                other[name] = value
+                if value.map(\.isNull) ?? true, ["weight_decay", "unit"].contains(name) {
+                    let found = try read(other)
+                    #expect((name == "unit" ? found.unit : found.weightDecay) == nil)
+                    continue
+                }
+                guard case .invalid("run.h5", "/training, settings, groups", _, _) = runError({ _ = try read(other) })
+                else {
+                    Issue.record("\(name): \(value?.text() ?? "nothing") was read")
+                    continue
+                }
+            }
+        }
         for (name, value) in [
             ("batch", 0), ("accumulation", -1), ("sequence_length", 0), ("evaluation_interval", -1),
             ("evaluation_sequences", 0), ("skip_limit", 0), ("steps", 0), ("warmup_steps", 1235), ("learning_rate", 0),
