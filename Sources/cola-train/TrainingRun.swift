@@ -69,7 +69,7 @@ struct TrainingRun {
         let units = optimizer.groups.compactMap(\.unit).sorted()
         if let smallest = units.first, let largest = units.last {
             console.note(
-                "units of \(units.count) parameters by their size:  \(fixed(smallest, 4)) to "
+                "units of \(units.count) parameters by their size: \(fixed(smallest, 4)) to "
                     + "\(fixed(largest, 2))")
         }
         if settings.teacherShare > 0 {

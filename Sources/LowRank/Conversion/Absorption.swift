@@ -56,8 +56,8 @@ struct Absorption {
             return (s, s / largest, wanted < s)
         }
         // Pairs for the largest of them where latents cannot be made smaller, each paid for by the weakest direction that
-        // is left. Not elsewhere: in a pair the few tokens with huge values pull at one column alone, and training has to go
-        // slowly because of them.
+        // is left. Not elsewhere: a pair takes a direction, and the few tokens with huge values pull at one of its columns
+        // alone, with gradients far larger than those of the direction it stands for.
         var pairs = 0
         while pairs < rank / 4 {
             let (_, d, isForced) = scale(pairs: pairs)
