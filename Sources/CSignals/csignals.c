@@ -171,8 +171,9 @@ static void catch_interrupts(void) {
     memset(&action, 0, sizeof action);
     sigemptyset(&action.sa_mask);
     action.sa_handler = stop;
-    // Where the handler returns, the work goes on as if there had been no signal.
-    action.sa_flags = SA_RESTART;
+    // Where the handler returns, the work goes on as if there had been no signal. Not on the stack of the interrupted code:
+    // matrix kernels use the stack pointer as they like, and what stood there would be lost.
+    action.sa_flags = SA_RESTART | SA_ONSTACK;
     const int stopping[] = {SIGINT, SIGTERM, SIGHUP};
     for (int i = 0; i < 3; i++) {
         struct sigaction present;
@@ -198,7 +199,9 @@ void csignals_install(const char *tool) {
     memset(&action, 0, sizeof action);
     sigemptyset(&action.sa_mask);
     action.sa_handler = overdue;
+    action.sa_flags = SA_RESTART | SA_ONSTACK;
     sigaction(SIGVTALRM, &action, NULL);
+    action.sa_flags = 0;
     action.sa_handler = SIG_IGN;
     sigaction(SIGPIPE, &action, NULL);
     sigaction(SIGXFSZ, &action, NULL);

@@ -1,6 +1,8 @@
 import CSignals
 import Foundation
 import Glibc
+import LinearAlgebra
+import Tensors
 import Testing
 
 /// Each test is a process of its own: signals are the whole process' business.
@@ -73,6 +75,39 @@ struct InterruptTests {
             raise(SIGINT)
             raise(SIGHUP)
             exit(csignals_interrupt_requested() == SIGINT ? 0 : 4)
+        }
+    }
+
+    /// Matrix kernels use the stack pointer as they like: a handler must not write where it points to.
+    @Test("A signal in the middle of a product changes nothing of it", arguments: [false, true])
+    func duringProducts(isRounded: Bool) async {
+        await #expect(processExitsWith: .exitCode(0)) { [isRounded] in
+            unblockSignals()
+            csignals_install("cola-train")
+            let (n, k) = (192, 576)
+            var generator = SeededGenerator(seed: 5)
+            let a = Matrix.normal(shape: [n, k], using: &generator)
+            let b = Matrix.normal(shape: [k, n], using: &generator)
+            let roundedA = Tensor<BFloat16>(uninitialized: [n, k])
+            let roundedB = Tensor<BFloat16>(uninitialized: [k, n])
+            round(a.view, into: roundedA.view)
+            round(b.view, into: roundedB.view)
+            func product() -> [Float] {
+                let c = Matrix(rows: n, columns: n)
+                if isRounded {
+                    multiply(roundedA.view, roundedB.view, into: c.view)
+                } else {
+                    multiply(a.view, b.view, into: c.view)
+                }
+                return c.elements
+            }
+            let expected = product()
+            nonisolated(unsafe) let worker = pthread_self()
+            let sender = Thread { while pthread_kill(worker, SIGVTALRM) == 0 { usleep(50) } }
+            sender.start()
+            let end = Date() + 2
+            while Date() < end { guard product() == expected else { exit(3) } }
+            exit(0)
         }
     }
 }
