@@ -17,7 +17,8 @@ struct Absorption {
         var scale: Double?
         /// Part of the energy that the rank leaves out anyway, which σ may add to it.
         var share = 0.002
-        var scaleRange = 0.001...1
+        /// The largest size that is chosen.
+        var largestScale = 1.0
     }
 
     /// s, the fourth root of E[z⁴] of the largest latent that is no pair.
@@ -44,28 +45,28 @@ struct Absorption {
             return second > 0 ? energies[i] * max(0, fourth / second - second) : 0
         }
         let order = (0..<rank).sorted { weights[$0] > weights[$1] }
-        /// s, d, and whether s is larger than σ's share asks for: given, or the least there is.
-        func scale(pairs: Int) -> (s: Double, d: Double, isForced: Bool) {
+        func scale(pairs: Int) -> (s: Double, d: Double) {
             let rest = order.dropFirst(pairs)
             let largest = rest.reduce(0) { max($0, powers[$1].fourth) }.squareRoot().squareRoot()
-            guard largest > 0 else { return (settings.scaleRange.upperBound, 1, false) }
-            if let scale = settings.scale { return (scale, scale / largest, true) }
+            guard largest > 0 else { return (settings.largestScale, 1) }
+            if let scale = settings.scale { return (scale, scale / largest) }
             let allowed = 4 * settings.share * max(tail, 1e-6 * energies.reduce(0, +))
             let wanted = largest * (allowed / max(rest.reduce(0) { $0 + weights[$1] }, 1e-300)).squareRoot()
-            let s = min(max(wanted, settings.scaleRange.lowerBound), settings.scaleRange.upperBound)
-            return (s, s / largest, wanted < s)
+            let s = min(wanted, settings.largestScale)
+            return (s, s / largest)
         }
-        // Pairs for the largest of them where latents cannot be made smaller, each paid for by the weakest direction that
-        // is left. Not elsewhere: a pair takes a direction, and the few tokens with huge values pull at one of its columns
-        // alone, with gradients far larger than those of the direction it stands for.
+        // Pairs for the largest of them where latents may not be made smaller, each paid for by the weakest direction that
+        // is left. Not elsewhere: a pair is exact, but bent. What it gives for a small value is another multiple of it than
+        // for a huge one as soon as its columns are no longer opposite, and a model that is trained on may then come to
+        // treat ordinary tokens like the few with huge values.
         var pairs = 0
-        while pairs < rank / 4 {
-            let (_, d, isForced) = scale(pairs: pairs)
+        while settings.scale != nil, pairs < rank / 4 {
             let (candidate, weakest) = (order[pairs], rank - 1 - pairs)
-            guard isForced, candidate < weakest, d * d / 4 * weights[candidate] > energies[weakest] else { break }
+            let d = scale(pairs: pairs).d
+            guard candidate < weakest, d * d / 4 * weights[candidate] > energies[weakest] else { break }
             pairs += 1
         }
-        let (s, d, _) = scale(pairs: pairs)
+        let (s, d) = scale(pairs: pairs)
         self.scale = s
         let paired = Set(order.prefix(pairs).filter { $0 < rank - pairs })
         self.pairs = paired.count
