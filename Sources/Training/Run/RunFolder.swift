@@ -145,7 +145,12 @@ final class FolderClaim {
         }
     }
 
-    deinit { close(descriptor) }
+    deinit {
+        // By itself, closing leaves the lock to a child that another thread is about to start: until it is another
+        // program, it has this descriptor, too.
+        flock(descriptor, LOCK_UN)
+        close(descriptor)
+    }
 }
 
 /// The operating system's words for what just failed.
