@@ -171,8 +171,8 @@ static void catch_interrupts(void) {
     memset(&action, 0, sizeof action);
     sigemptyset(&action.sa_mask);
     action.sa_handler = stop;
-    // Where the handler returns, the work goes on as if there had been no signal. Not on the stack of the interrupted code:
-    // matrix kernels use the stack pointer as they like, and what stood there would be lost.
+    // Where the handler returns, the work goes on as if there had been no signal. On a stack of its own: while oneDNN
+    // multiplies in single precision, the stack pointer points into a buffer, and a handler would write over that.
     action.sa_flags = SA_RESTART | SA_ONSTACK;
     const int stopping[] = {SIGINT, SIGTERM, SIGHUP};
     for (int i = 0; i < 3; i++) {

@@ -165,12 +165,12 @@ struct ConversionReport {
         if !scales.isEmpty {
             let pairs = records.reduce(0) { $0 + ($1.pairs ?? 0) }
             let largest = records.compactMap(\.activationError).max() ?? 0
-            let are = pairs == 1 ? "direction is a pair" : "directions are pairs"
-            let paired = pairs == 0 ? "" : "; \(pairs) \(are), which σ leaves exact"
+            let inPairs = pairs == 1 ? "; 1 direction is a pair" : "; \(pairs) directions are pairs"
             lines.append(
                 "σ: the largest latent of a layer is scaled to \(fixed(scales[scales.count / 2], 4)) (median; "
                     + "\(fixed(scales.first ?? 0, 4)) to \(fixed(scales.last ?? 0, 4))), which costs a layer at most "
-                    + "\(fixed(100 * largest, 2)) % of its energy\(paired).")
+                    + "\(fixed(100 * largest, 2)) % of its energy\(pairs > 0 ? inPairs + ", which σ leaves exact" : "")."
+            )
         }
         if let refinement {
             lines.append(

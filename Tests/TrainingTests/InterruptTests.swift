@@ -78,35 +78,28 @@ struct InterruptTests {
         }
     }
 
-    /// Matrix kernels use the stack pointer as they like: a handler must not write where it points to.
-    @Test("A signal in the middle of a product changes nothing of it", arguments: [false, true])
-    func duringProducts(isRounded: Bool) async {
-        await #expect(processExitsWith: .exitCode(0)) { [isRounded] in
+    /// oneDNN's product in single precision lets the stack pointer point to its own buffer.
+    @Test("A signal in the middle of a product changes nothing of it")
+    func duringProducts() async {
+        await #expect(processExitsWith: .exitCode(0)) {
             unblockSignals()
             csignals_install("cola-train")
-            let (n, k) = (192, 576)
             var generator = SeededGenerator(seed: 5)
-            let a = Matrix.normal(shape: [n, k], using: &generator)
-            let b = Matrix.normal(shape: [k, n], using: &generator)
-            let roundedA = Tensor<BFloat16>(uninitialized: [n, k])
-            let roundedB = Tensor<BFloat16>(uninitialized: [k, n])
-            round(a.view, into: roundedA.view)
-            round(b.view, into: roundedB.view)
-            func product() -> [Float] {
-                let c = Matrix(rows: n, columns: n)
-                if isRounded {
-                    multiply(roundedA.view, roundedB.view, into: c.view)
-                } else {
-                    multiply(a.view, b.view, into: c.view)
-                }
-                return c.elements
+            let factors = [(192, 576), (40, 64), (333, 100)].map { n, k in
+                (Matrix.normal(shape: [n, k], using: &generator), Matrix.normal(shape: [k, n], using: &generator))
             }
-            let expected = product()
-            nonisolated(unsafe) let worker = pthread_self()
-            let sender = Thread { while pthread_kill(worker, SIGVTALRM) == 0 { usleep(50) } }
-            sender.start()
+            func products() -> [[Float]] {
+                factors.map { a, b in
+                    let c = Matrix(rows: a.rows, columns: b.columns)
+                    multiply(a.view, b.view, into: c.view)
+                    return c.elements
+                }
+            }
+            let expected = products()
+            let worker = pthread_self()
+            Thread { while pthread_kill(worker, SIGVTALRM) == 0 { usleep(50) } }.start()
             let end = Date() + 2
-            while Date() < end { guard product() == expected else { exit(3) } }
+            while Date() < end { guard products() == expected else { exit(3) } }
             exit(0)
         }
     }

@@ -122,6 +122,24 @@ struct MetricsTests {
         _ = try MetricsLog(in: folder())
     }
 
+    @Test("A folder is given back even if a child that is being started still has its descriptors")
+    func copiedDescriptors() throws {
+        var copies: [Int32] = []
+        defer { for copy in copies { close(copy) } }
+        do {
+            let log = try MetricsLog(in: folder())
+            let path = try #require(realpath(place.path, nil))
+            defer { free(path) }
+            for name in try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd") {
+                let target = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/fd/\(name)")
+                if target == String(cString: path), let descriptor = Int32(name) { copies.append(dup(descriptor)) }
+            }
+            try log.append(history[0])
+        }
+        #expect(!copies.isEmpty)
+        _ = try MetricsLog(in: folder())
+    }
+
     @Test("A log in a folder that is not there")
     func noFolder() throws {
         let other = try TemporaryFolder()
