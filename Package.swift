@@ -42,12 +42,14 @@ let package = Package(
         .target(name: "Spectra", dependencies: ["LinearAlgebra", "Transformer", "Checkpoints"]),
         .target(
             name: "LowRank", dependencies: ["Spectra", "LinearAlgebra", "Transformer", "Checkpoints", "CKernels"]),
-        .target(name: "Training", dependencies: ["Transformer", "Tokenizers", "Checkpoints", "CKernels"]),
+        .target(
+            name: "Training",
+            dependencies: ["Spectra", "LinearAlgebra", "Transformer", "Tokenizers", "Checkpoints", "CKernels"]),
         .target(
             name: "CommandSupport",
             dependencies: [
-                "Checkpoints", "Tokenizers", "Transformer", "LowRank", "Training", "LinearAlgebra", "CCrypto",
-                "CSignals",
+                "Checkpoints", "Tokenizers", "Transformer", "Spectra", "LowRank", "Training", "LinearAlgebra",
+                "CCrypto", "CSignals",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
 
@@ -67,7 +69,8 @@ let package = Package(
         .executableTarget(
             name: "cola-train",
             dependencies: [
-                "CommandSupport", "LowRank", "Training", "Transformer", "Tokenizers", "Checkpoints", "LinearAlgebra",
+                "CommandSupport", "Spectra", "LowRank", "Training", "Transformer", "Tokenizers", "Checkpoints",
+                "LinearAlgebra",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
 

@@ -38,6 +38,16 @@ public final class SpectrumAnalysis: ActivationObserver {
     /// Decoder layers that have to be run.
     public var layersNeeded: Int { (derivations.map(\.key.layer).max() ?? -1) + 1 }
 
+    /// Features of the widest place that is observed; four tokens for each are the least to trust.
+    public var widestSite: Int {
+        accumulators.values.reduce(0) { widest, accumulator in
+            switch accumulator {
+            case .gram(let moments): max(widest, moments.features)
+            case .triangular(let triangle): max(widest, triangle.features)
+            }
+        }
+    }
+
     public init(_ request: SpectrumRequest, of decoder: Decoder) {
         self.request = request
         derivations = Derivation.plan(request, of: decoder)

@@ -24,6 +24,14 @@ public enum MeasuredModule: Hashable, Sendable, CaseIterable {
         }
     }
 
+    /// What tables for people call it: `down`, `residual`.
+    public var shortName: String {
+        switch self {
+        case .linear(let module): module.shortName
+        case .residual: name
+        }
+    }
+
     /// Takes a path (`mlp.down_proj`), its last part (`down_proj`) or that without `_proj` (`down`).
     public init?(_ text: String) {
         let found = Self.allCases.first { module in

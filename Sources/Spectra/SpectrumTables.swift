@@ -10,6 +10,18 @@ public struct MeasuredSpectrum: Sendable {
         self.spectrum = spectrum
         ranks = EffectiveRanks(singularValues: spectrum.singularValues, alphas: alphas, quarter: quarter)
     }
+
+    /// One row of a table with `SpectrumTables.rankColumns`.
+    public var rankFields: [String] {
+        let key = spectrum.key
+        let numbers = [
+            ranks.entropyRank, ranks.entropyRankOfSigma, ranks.participationRatio, ranks.stableRank,
+            ranks.energyAtQuarter, ranks.relativeErrorAtQuarter,
+        ]
+        return ["\(key.layer)", key.module.name, key.side.rawValue]
+            + [spectrum.tokens, spectrum.features, spectrum.singularValues.count].map(String.init)
+            + ranks.energyRanks.map(String.init) + numbers.map { "\($0)" }
+    }
 }
 
 /// The CSV files of an analysis: RFC 4180 with a header line; numbers as the shortest text that reads back the same.
@@ -29,24 +41,16 @@ public enum SpectrumTables {
     public static func writeRanks(
         _ measured: [MeasuredSpectrum], alphas: [String], to file: AtomicFile
     ) throws(CheckpointError) {
-        let head = ["layer", "module", "side", "tokens", "features", "max_rank"] + alphas.map { "rank_\($0)" }
-        let tail = [
+        try file.write(rankColumns(alphas: alphas).joined(separator: ",") + "\r\n")
+        for item in measured { try file.write(item.rankFields.joined(separator: ",") + "\r\n") }
+    }
+
+    /// The columns of a table of ranks; `MeasuredSpectrum.rankFields` are those of one row.
+    public static func rankColumns(alphas: [String]) -> [String] {
+        ["layer", "module", "side", "tokens", "features", "max_rank"] + alphas.map { "rank_\($0)" } + [
             "entropy_rank", "entropy_rank_sigma", "participation_ratio", "stable_rank", "energy_at_quarter",
             "relative_error_at_quarter",
         ]
-        try file.write((head + tail).joined(separator: ",") + "\r\n")
-        for item in measured {
-            let (key, ranks) = (item.spectrum.key, item.ranks)
-            let counts = [item.spectrum.tokens, item.spectrum.features, item.spectrum.singularValues.count]
-            let numbers = [
-                ranks.entropyRank, ranks.entropyRankOfSigma, ranks.participationRatio, ranks.stableRank,
-                ranks.energyAtQuarter, ranks.relativeErrorAtQuarter,
-            ]
-            let fields =
-                ["\(key.layer)", key.module.name, key.side.rawValue] + counts.map(String.init)
-                + ranks.energyRanks.map(String.init) + numbers.map { "\($0)" }
-            try file.write(fields.joined(separator: ",") + "\r\n")
-        }
     }
 
     /// The singular values of weight matrices, one row each.

@@ -17,7 +17,7 @@ public final class Trainer {
     private let optimizer: AdamW
     private let gradients: DecoderWeights
     /// Computes with the masters, or with their copy in bfloat16.
-    private let decoder: Decoder
+    let decoder: Decoder
     private let workspace: TrainingWorkspace
     private let teacher: Teacher?
     private var skippedInARow: Int
@@ -80,6 +80,10 @@ public final class Trainer {
         try settings.validate()
         try Self.check(teacher, settings, configuration)
         try settings.memory.validate(for: masters)
+        if let layers = settings.rankTracking?.layers, layers.last ?? 0 >= configuration.layers {
+            throw .setting(
+                name: "rank tracking, layers", found: "\(layers)", expected: "0 to \(configuration.layers - 1)")
+        }
         self.configuration = configuration
         self.masters = masters
         self.data = data
@@ -207,6 +211,22 @@ public final class Trainer {
             }
         }
         return sum / Double(targets)
+    }
+
+    /// Runs sequences of the latest step – of the first one, before it – through the model as it is now: as many of its
+    /// batches as give `tokens`, or all. Throws as reading data does.
+    func observeLatestStep(
+        tokens: Int, layers: Int, _ observer: any ActivationObserver
+    ) throws(TrainingError) {
+        let start = max(0, state.cursor - settings.sequencesPerStep)
+        let workspace = Workspace(
+            decoder, maximumTokens: settings.batch * settings.sequenceLength, longestSequence: settings.sequenceLength)
+        var seen = 0
+        for index in 0..<settings.accumulation where seen < tokens {
+            let batch = try data.batch(from: start + index * settings.batch, count: settings.batch).tokens
+            decoder.forward(batch, in: workspace, layers: layers, observer: observer)
+            seen += batch.count
+        }
     }
 
     // MARK: - Saving

@@ -30,6 +30,8 @@ public struct TrainingSettings: Sendable, Equatable {
     /// Weight of the divergence from a teacher's predictions in the loss, the rest is the data's cross-entropy; 0 without a
     /// teacher.
     public var teacherShare = 0.0
+    /// Effective ranks to follow; they cost time and change nothing else.
+    public var rankTracking: RankTracking?
 
     public init(schedule: LearningRateSchedule, optimizer: AdamW.Settings) {
         self.schedule = schedule
@@ -54,6 +56,9 @@ public struct TrainingSettings: Sendable, Equatable {
         try require((0..<1).contains(evaluationFraction), "evaluation fraction", evaluationFraction, "0 up to below 1")
         try require((0...1).contains(teacherShare), "teacher share", teacherShare, "0 to 1")
         try require(clip >= 0 && clip < .infinity, "clip", clip, "a number from 0")
+        if let problem = rankTracking?.problem {
+            throw .setting(name: "rank tracking, \(problem.name)", found: problem.found, expected: problem.expected)
+        }
         try optimizer.validate()
     }
 }
@@ -70,7 +75,7 @@ extension TrainingSettings {
                 "unit": group.unit.map { .number($0) } ?? .null,
             ]
         }
-        return JSONObject([
+        var json = JSONObject([
             ("sequence_length", .integer(sequenceLength)), ("batch", .integer(batch)),
             ("accumulation", .integer(accumulation)), ("packing", .string(packing.rawValue)),
             ("evaluation_fraction", .number(evaluationFraction)),
@@ -84,6 +89,8 @@ extension TrainingSettings {
             ("memory", .string(memory.rawValue)), ("precision", .string(precision.rawValue)),
             ("skip_limit", .integer(skipLimit)), ("teacher_share", .number(teacherShare)),
         ])
+        if let rankTracking { json["rank_tracking"] = rankTracking.json }
+        return json
     }
 
     /// Reads the settings that a checkpoint carries; `path` names it in errors. Throws `CheckpointError.invalid` for a
@@ -140,6 +147,9 @@ extension TrainingSettings {
         precision = try choice("precision", Precision.self)
         skipLimit = try integer("skip_limit")
         teacherShare = try number("teacher_share")
+        if json["rank_tracking"] != nil {
+            rankTracking = try get("rank_tracking", "interval, modules, layers, sides and alphas", RankTracking.init)
+        }
         try validate()
     }
 }

@@ -97,64 +97,10 @@ extension Accumulation: ExpressibleByArgument {}
 // MARK: - Lists in options
 
 extension SpectrumCommand {
-    private func parts(_ text: String) -> [String] {
-        text.split(separator: ",").map { $0.filter { $0 != " " } }
-    }
-
-    func parsedModules() throws -> [MeasuredModule] {
-        if modules == "all" { return MeasuredModule.allCases }
-        let chosen = try parts(modules).map { name in
-            guard let module = MeasuredModule(name) else {
-                throw ValidationError("--modules: '\(name)' is none of q, k, v, o, gate, up, down, residual.")
-            }
-            return module
-        }
-        guard !chosen.isEmpty else { throw ValidationError("--modules: expected at least one.") }
-        return MeasuredModule.allCases.filter(chosen.contains)
-    }
-
-    func parsedSides() throws -> [Side] {
-        let chosen = try parts(sides).map { name in
-            guard let side = Side(rawValue: name) else {
-                let known = Side.allCases.map(\.rawValue).joined(separator: ", ")
-                throw ValidationError("--sides: '\(name)' is none of \(known).")
-            }
-            return side
-        }
-        guard !chosen.isEmpty else { throw ValidationError("--sides: expected at least one.") }
-        return Side.allCases.filter(chosen.contains)
-    }
-
-    /// The fractions, and each as it was written: that names its column.
-    func parsedAlphas() throws -> [(value: Double, text: String)] {
-        let chosen = try parts(alpha).map { text in
-            guard let value = Double(text), value > 0, value <= 1 else {
-                throw ValidationError("--alpha: '\(text)' is no fraction between 0 and 1.")
-            }
-            return (value, text)
-        }
-        guard !chosen.isEmpty else { throw ValidationError("--alpha: expected at least one.") }
-        guard Set(chosen.map(\.1)).count == chosen.count else {
-            throw ValidationError("--alpha: a fraction stands twice.")
-        }
-        return chosen
-    }
-
+    func parsedModules() throws -> [MeasuredModule] { try SpectrumLists.modules(modules, option: "--modules") }
+    func parsedSides() throws -> [Side] { try SpectrumLists.sides(sides, option: "--sides") }
+    func parsedAlphas() throws -> [(value: Double, text: String)] { try SpectrumLists.alphas(alpha, option: "--alpha") }
     func parsedLayers(count: Int) throws -> [Int] {
-        if layers == "all" { return count == .max ? [] : Array(0..<count) }
-        var chosen: Set<Int> = []
-        for part in parts(layers) {
-            let ends = part.split(separator: "-", omittingEmptySubsequences: false).map { Int($0) }
-            guard let first = ends.first ?? nil, let last = ends.last ?? nil, ends.count <= 2, first <= last else {
-                throw ValidationError("--layers: '\(part)' is neither a number nor a range like 3-7.")
-            }
-            guard last < count else {
-                throw InputError("--layers \(part): the model has \(count) layers, 0 to \(count - 1)")
-            }
-            guard last < 100_000 else { throw ValidationError("--layers: \(last) is too large.") }
-            chosen.formUnion(first...last)
-        }
-        guard !chosen.isEmpty else { throw ValidationError("--layers: expected at least one.") }
-        return chosen.sorted()
+        try SpectrumLists.layers(layers, count: count, option: "--layers")
     }
 }

@@ -78,12 +78,3 @@ struct SpectrumSummary {
             """
     }
 }
-
-extension MeasuredModule {
-    fileprivate var shortName: String {
-        switch self {
-        case .linear(let module): module.shortName
-        case .residual: "residual"
-        }
-    }
-}

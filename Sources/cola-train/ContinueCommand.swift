@@ -25,6 +25,7 @@ struct ContinueCommand: ParsableCommand {
     @OptionGroup var teacher: TeacherOptions
     @OptionGroup var data: DataOptions
     @OptionGroup var recipe: RecipeOptions
+    @OptionGroup var ranks: RankTrackingOptions
     @OptionGroup var saving: SavingOptions
 
     @Option(help: ArgumentHelp("Folder for the run.", valueName: "folder"))
@@ -50,6 +51,7 @@ struct ContinueCommand: ParsableCommand {
         var settings = try recipe.settings(
             data: data, defaults: (1e-4, 0, 0, 1), weights: masters,
             unitsBySize: self.teacher.factorRates.map { $0 == .size } ?? isConverted)
+        settings.rankTracking = try ranks.tracking(layers: configuration.layers)
         settings.teacherShare = teacher == nil ? 0 : self.teacher.share
         let blob = try source.tokenizer()
         let corpus = try Corpus(

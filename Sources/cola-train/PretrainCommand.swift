@@ -55,6 +55,7 @@ struct PretrainCommand: ParsableCommand {
 
     @OptionGroup var data: DataOptions
     @OptionGroup var recipe: RecipeOptions
+    @OptionGroup var ranks: RankTrackingOptions
     @OptionGroup var saving: SavingOptions
 
     @Option(help: ArgumentHelp("Folder for the run.", valueName: "folder"))
@@ -86,8 +87,9 @@ struct PretrainCommand: ParsableCommand {
         prepareNumerics(console)
         let (text, configuration, masters, blob) = try like.map(start(like:)) ?? start()
         let preset = preset.recipe
-        let settings = try recipe.settings(
+        var settings = try recipe.settings(
             data: data, defaults: (preset.learningRate, preset.steps, preset.warmupSteps, 64), weights: masters)
+        settings.rankTracking = try ranks.tracking(layers: configuration.layers)
         let corpus = try Corpus(
             data.input, tokenizer: blob, tokenizerPath: tokenizer ?? like ?? "--text", settings: settings,
             configuration: configuration)

@@ -2,6 +2,7 @@ import ArgumentParser
 import Checkpoints
 import CommandSupport
 import LinearAlgebra
+import Spectra
 import Training
 import Transformer
 
@@ -106,4 +107,52 @@ struct PassOptions: ParsableArguments {
 
     @Option(help: "What matrix products compute with: f32, bf16 with sums in f32, or auto, the faster one here.")
     var precision = PrecisionChoice.auto
+}
+
+/// Effective ranks to follow while a model is trained.
+struct RankTrackingOptions: ParsableArguments {
+    @Option(
+        help: ArgumentHelp(
+            "Write the effective ranks of the activations to rank-history.csv before the first step, after every so many, "
+                + "and after the last.", valueName: "steps"))
+    var spectrumEvery: Int?
+
+    @Option(
+        help: ArgumentHelp(
+            "Modules, by comma: q, k, v, o, gate, up, down, residual, or their full paths.", valueName: "names"))
+    var spectrumModules = "all"
+
+    @Option(help: ArgumentHelp("Layers, by comma, from 0: 0,5,10-14.", valueName: "numbers"))
+    var spectrumLayers = "all"
+
+    @Option(
+        help: ArgumentHelp(
+            "Sides, by comma: output, input, bottleneck, bottleneck_activated (the last two in CoLA layers).",
+            valueName: "names"))
+    var spectrumSides = "output"
+
+    @Option(help: ArgumentHelp("Fractions of the energy to report ranks for, by comma.", valueName: "fractions"))
+    var spectrumAlpha = "0.90,0.95,0.99"
+
+    func validate() throws {
+        if let spectrumEvery, spectrumEvery < 1 {
+            throw ValidationError("--spectrum-every \(spectrumEvery): expected at least 1.")
+        }
+        if spectrumEvery == nil, [spectrumModules, spectrumLayers] != ["all", "all"] || spectrumSides != "output" {
+            throw ValidationError(
+                "--spectrum-modules, --spectrum-layers and --spectrum-sides go with --spectrum-every.")
+        }
+        _ = try tracking(layers: .max)
+    }
+
+    /// What a run of a model with so many layers follows.
+    func tracking(layers count: Int) throws -> RankTracking? {
+        let modules = try SpectrumLists.modules(spectrumModules, option: "--spectrum-modules")
+        let layers = try SpectrumLists.layers(spectrumLayers, count: count, option: "--spectrum-layers")
+        let sides = try SpectrumLists.sides(spectrumSides, option: "--spectrum-sides")
+        let alphas = try SpectrumLists.alphas(spectrumAlpha, option: "--spectrum-alpha").map(\.text)
+        return spectrumEvery.map {
+            RankTracking(interval: $0, modules: modules, layers: layers, sides: sides, alphas: alphas)
+        }
+    }
 }

@@ -2,6 +2,8 @@ import ArgumentParser
 import Checkpoints
 import CommandSupport
 import Glibc
+import LinearAlgebra
+import Spectra
 import Tensors
 import Training
 import Transformer
@@ -21,6 +23,7 @@ struct TrainingRun {
         let console = consoleOptions.console
         describe(console)
         let log = try MetricsLog(in: folder, history: trainer.state.history)
+        let ranks = try RankHistory(in: folder, of: trainer)
         var saved = trainer.state.step > 0 ? trainer.state.step : -1
         var lastSave = monotonicSeconds()
         let (start, firstStep) = (monotonicSeconds(), trainer.state.step)
@@ -34,9 +37,18 @@ struct TrainingRun {
             lastSave = monotonicSeconds()
             try folder.removeCheckpoints(keeping: saving.keep)
         }
+        func measureRanks() throws {
+            do {
+                if let measured = try ranks?.measureIfDue(trainer), !measured.isEmpty { console.note(line(measured)) }
+            } catch let error as LinearAlgebraError {
+                console.warn("step \(trainer.state.step): ranks not measured: \(error)")
+            }
+        }
+        try measureRanks()
         while !trainer.isFinished {
             let record = try trainer.step(seconds: monotonicSeconds)
             try log.append(record)
+            try measureRanks()
             let perStep = (monotonicSeconds() - start) / Double(trainer.state.step - firstStep)
             console.note(
                 line(record, secondsLeft: perStep * Double(trainer.settings.schedule.totalSteps - record.step)))
@@ -86,6 +98,20 @@ struct TrainingRun {
         let bytes = trainer.bytes.map { "\($0.purpose) \(fixed(Double($0.bytes) / 0x1p20, 1)) MiB" }
         console.note(
             "memory: \(grouped(trainer.masters.parameterCount)) parameters; " + bytes.joined(separator: ", "))
+    }
+
+    /// Means over layers of the ranks at the first α that the run follows.
+    private func line(_ measured: [MeasuredSpectrum]) -> String {
+        let alpha = trainer.settings.rankTracking?.alphas.first ?? ""
+        let side = measured[0].spectrum.key.side
+        let means = MeasuredModule.allCases.compactMap { module -> String? in
+            let ranks = measured.filter { $0.spectrum.key.module == module && $0.spectrum.key.side == side }
+                .map { $0.ranks.energyRanks[0] }
+            return ranks.isEmpty
+                ? nil : "\(module.shortName) \(fixed(Double(ranks.reduce(0, +)) / Double(ranks.count), 1))"
+        }
+        return "step \(trainer.state.step)  mean rank of \(side.rawValue)s at α = \(alpha): "
+            + means.joined(separator: ", ")
     }
 
     /// One line of fixed width per step.

@@ -72,6 +72,25 @@ struct TrainBadInputTests {
         try refuse(65, "pretrain", ["tokenizer": "bare.h5"], "bare.h5: no tokenizer in this checkpoint")
     }
 
+    @Test("Ranks to follow that are none")
+    func ranks() throws {
+        for (option, value, words) in [
+            ("spectrum-modules", "q,x", "--spectrum-modules: 'x' is none of"),
+            ("spectrum-sides", "inside", "--spectrum-sides: 'inside' is none of"),
+            ("spectrum-alpha", "0.5,2", "--spectrum-alpha: '2' is no fraction"),
+            ("spectrum-layers", "1-", "--spectrum-layers: '1-' is neither"),
+            ("spectrum-every", "0", "--spectrum-every 0: expected at least 1"),
+        ] {
+            try refuse(
+                64, "pretrain", option == "spectrum-every" ? [option: value] : ["spectrum-every": "2", option: value],
+                words, isUsage: true)
+        }
+        try refuse(64, "pretrain", ["spectrum-layers": "1"], "go with --spectrum-every", isUsage: true)
+        try refuse(
+            65, "pretrain", ["spectrum-every": "2", "spectrum-layers": "0,2"],
+            "--spectrum-layers 2: the model has 2 layers, 0 to 1")
+    }
+
     @Test("Files that are missing, or something else")
     func files() throws {
         try TinyModel.dense.writeCheckpoint(workplace.file("own.h5"))

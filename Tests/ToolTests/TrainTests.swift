@@ -10,6 +10,36 @@ struct PretrainTests {
 
     init() throws { workplace = try Workplace.forTraining() }
 
+    @Test("Ranks are written where they are asked for, in the columns of ranks.csv, and followed on by resume")
+    func ranks() throws {
+        let options: KeyValuePairs<String, String?> = [
+            "model": "cola", "spectrum-every": "3", "spectrum-modules": "q,down", "spectrum-layers": "1",
+            "spectrum-sides": "output,bottleneck", "spectrum-alpha": "0.95", "save-every": "4", "keep": "9",
+        ]
+        try workplace.train("pretrain", options)
+        let table = try Metrics(try workplace.text("run/rank-history.csv"))
+        #expect(try table.column("step") == [0, 3, 6, 8].flatMap { Array(repeating: "\($0)", count: 4) })
+        #expect(try table.column("tokens_seen").last == "512")
+        #expect(Set(try table.column("layer")) == ["1"])
+        #expect(
+            table.rows.prefix(4).map { "\($0[3]) \($0[4])" } == [
+                "self_attn.q_proj output", "self_attn.q_proj bottleneck", "mlp.down_proj output",
+                "mlp.down_proj bottleneck",
+            ])
+        #expect(try table.numbers("rank_0.95").allSatisfy { (1...6).contains($0) })
+        let whole = try workplace.text("run/rank-history.csv")
+        try FileManager.default.removeItem(atPath: workplace.file(Workplace.checkpoint(8)))
+        try workplace.resume()
+        #expect(try workplace.text("run/rank-history.csv") == whole)
+
+        // `cola-analyze spectrum` says the same columns.
+        try workplace.succeed(
+            .analyze, "spectrum", Workplace.checkpoint(8), "--tokens", "tokens.u16", "--alpha", "0.95", "--out", "s",
+            "--quiet")
+        let ranks = try workplace.text("s/ranks.csv").split(whereSeparator: \.isNewline)[0].split(separator: ",")
+        #expect(table.header.dropFirst(2).elementsEqual(ranks))
+    }
+
     @Test(
         "A run learns, and leaves its newest checkpoints and its metrics", arguments: [("dense", 0.01), ("cola", 0.03)])
     func run(_ model: String, _ rate: Double) throws {

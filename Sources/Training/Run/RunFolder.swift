@@ -17,7 +17,7 @@ public struct RunFolder {
         guard !names.contains(where: { Self.step(of: $0) != nil }) else {
             throw .cannotWrite(path: path, reason: "it holds a run already; resume that one, or choose another name")
         }
-        guard !names.contains(where: MetricsLog.fileNames.contains) else {
+        guard !names.contains(where: (MetricsLog.fileNames + [RankHistory.fileName]).contains) else {
             throw .cannotWrite(
                 path: path,
                 reason: "it holds the metrics of a run that left no checkpoint; remove it, or choose another name")
@@ -90,7 +90,7 @@ public struct RunFolder {
     /// Removes what processes that were killed left half-written. Only for the one that holds the claim.
     func removeLeftovers() throws(CheckpointError) {
         for name in try Self.names(in: path)
-        where name.hasSuffix(".partial") && (name.hasPrefix(".step-") || name.hasPrefix(".metrics.")) {
+        where name.hasSuffix(".partial") && [".step-", ".metrics.", ".rank-history."].contains(where: name.hasPrefix) {
             unlink("\(path)/\(name)")
         }
     }

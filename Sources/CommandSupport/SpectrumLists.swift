@@ -1,0 +1,67 @@
+import ArgumentParser
+import Spectra
+
+/// Lists in options that say which spectra to measure; `option` names it in errors.
+public enum SpectrumLists {
+    private static func parts(_ text: String) -> [String] {
+        text.split(separator: ",").map { $0.filter { $0 != " " } }
+    }
+
+    public static func modules(_ text: String, option: String) throws -> [MeasuredModule] {
+        if text == "all" { return MeasuredModule.allCases }
+        let chosen = try parts(text).map { name in
+            guard let module = MeasuredModule(name) else {
+                throw ValidationError("\(option): '\(name)' is none of q, k, v, o, gate, up, down, residual.")
+            }
+            return module
+        }
+        guard !chosen.isEmpty else { throw ValidationError("\(option): expected at least one.") }
+        return MeasuredModule.allCases.filter(chosen.contains)
+    }
+
+    public static func sides(_ text: String, option: String) throws -> [Side] {
+        let chosen = try parts(text).map { name in
+            guard let side = Side(rawValue: name) else {
+                let known = Side.allCases.map(\.rawValue).joined(separator: ", ")
+                throw ValidationError("\(option): '\(name)' is none of \(known).")
+            }
+            return side
+        }
+        guard !chosen.isEmpty else { throw ValidationError("\(option): expected at least one.") }
+        return Side.allCases.filter(chosen.contains)
+    }
+
+    /// The fractions, and each as it was written: that names its column.
+    public static func alphas(_ text: String, option: String) throws -> [(value: Double, text: String)] {
+        let chosen = try parts(text).map { text in
+            guard let value = Double(text), value > 0, value <= 1 else {
+                throw ValidationError("\(option): '\(text)' is no fraction between 0 and 1.")
+            }
+            return (value, text)
+        }
+        guard !chosen.isEmpty else { throw ValidationError("\(option): expected at least one.") }
+        guard Set(chosen.map(\.1)).count == chosen.count else {
+            throw ValidationError("\(option): a fraction stands twice.")
+        }
+        return chosen
+    }
+
+    /// Layers of a model that has `count`; with `.max`, before a model is known, "all" is empty.
+    public static func layers(_ text: String, count: Int, option: String) throws -> [Int] {
+        if text == "all" { return count == .max ? [] : Array(0..<count) }
+        var chosen: Set<Int> = []
+        for part in parts(text) {
+            let ends = part.split(separator: "-", omittingEmptySubsequences: false).map { Int($0) }
+            guard let first = ends.first ?? nil, let last = ends.last ?? nil, ends.count <= 2, first <= last else {
+                throw ValidationError("\(option): '\(part)' is neither a number nor a range like 3-7.")
+            }
+            guard last < count else {
+                throw InputError("\(option) \(part): the model has \(count) layers, 0 to \(count - 1)")
+            }
+            guard last < 100_000 else { throw ValidationError("\(option): \(last) is too large.") }
+            chosen.formUnion(first...last)
+        }
+        guard !chosen.isEmpty else { throw ValidationError("\(option): expected at least one.") }
+        return chosen.sorted()
+    }
+}
