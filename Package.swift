@@ -13,6 +13,7 @@ let package = Package(
         .library(name: "Spectra", targets: ["Spectra"]),
         .library(name: "LowRank", targets: ["LowRank"]),
         .library(name: "Training", targets: ["Training"]),
+        .library(name: "CostModel", targets: ["CostModel"]),
         .executable(name: "cola-analyze", targets: ["cola-analyze"]),
         .executable(name: "cola-convert", targets: ["cola-convert"]),
         .executable(name: "cola-train", targets: ["cola-train"]),
@@ -25,6 +26,7 @@ let package = Package(
         .systemLibrary(name: "CHDF5", pkgConfig: "hdf5", providers: [.apt(["libhdf5-dev"])]),
         .systemLibrary(
             name: "CLAPACK", pkgConfig: "lapacke", providers: [.apt(["liblapacke-dev", "libopenblas-dev"])]),
+        .systemLibrary(name: "CMalloc"),
         .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
 
         // C and C++ shims, and the element-wise loops.
@@ -45,11 +47,12 @@ let package = Package(
         .target(
             name: "Training",
             dependencies: ["Spectra", "LinearAlgebra", "Transformer", "Tokenizers", "Checkpoints", "CKernels"]),
+        .target(name: "CostModel", dependencies: ["Transformer"]),
         .target(
             name: "CommandSupport",
             dependencies: [
-                "Checkpoints", "Tokenizers", "Transformer", "Spectra", "LowRank", "Training", "LinearAlgebra",
-                "CCrypto", "CSignals",
+                "Checkpoints", "Tokenizers", "Transformer", "Spectra", "LowRank", "Training", "CostModel",
+                "LinearAlgebra", "CCrypto", "CMalloc", "CSignals",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
 
@@ -57,8 +60,8 @@ let package = Package(
         .executableTarget(
             name: "cola-analyze",
             dependencies: [
-                "CommandSupport", "Spectra", "LowRank", "Transformer", "Tokenizers", "Checkpoints",
-                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "CommandSupport", "CostModel", "Spectra", "LowRank", "Training", "Transformer", "Tokenizers",
+                "Checkpoints", .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
         .executableTarget(
             name: "cola-convert",
@@ -89,6 +92,7 @@ let package = Package(
         .testTarget(
             name: "LowRankTests", dependencies: ["LowRank", "Spectra", "Checkpoints", "CKernels", "TestSupport"]),
         .testTarget(name: "TrainingTests", dependencies: ["Training", "TestSupport"]),
+        .testTarget(name: "CostModelTests", dependencies: ["CostModel", "Training", "Transformer", "TestSupport"]),
         .testTarget(
             name: "ToolTests",
             dependencies: [

@@ -1,3 +1,4 @@
+import CMalloc
 import Checkpoints
 import Glibc
 
@@ -11,13 +12,32 @@ public struct Console: Sendable {
     public static let errorIsTerminal = isatty(STDERR_FILENO) == 1
     public static let outputIsTerminal = isatty(STDOUT_FILENO) == 1
     /// Colours only where a person looks, and not where NO_COLOR asks for none.
-    public static let usesColor = outputIsTerminal && getenv("NO_COLOR") == nil
+    public static let usesColor = outputIsTerminal && colorIsWelcome
+    private static let errorUsesColor = errorIsTerminal && colorIsWelcome
+    private static let colorIsWelcome =
+        (getenv("NO_COLOR").map { $0.pointee == 0 } ?? true)
+        && getenv("TERM").map { String(cString: $0) != "dumb" } ?? false
+
+    /// Characters that fit a line of the terminal behind standard error.
+    static var errorColumns: Int {
+        var size = winsize()
+        return ioctl(STDERR_FILENO, UInt(TIOCGWINSZ), &size) == 0 && size.ws_col > 1 ? Int(size.ws_col) : 80
+    }
 
     public func note(_ text: String) {
         if !isQuiet { Self.writeError(text + "\n") }
     }
 
-    public func warn(_ text: String) { Self.writeError("warning: \(text)\n") }
+    public func warn(_ text: String) { Self.writeError("\(Self.marked("warning:", .yellow)) \(text)\n") }
+
+    /// The message that ends a tool.
+    static func fail(_ tool: String, _ error: any Error) {
+        writeError("\(tool): \(marked("error:", .red)) \(error)\n")
+    }
+
+    private static func marked(_ word: String, _ style: TextStyle) -> String {
+        errorUsesColor ? style.applied(to: word) : word
+    }
 
     public static func writeError(_ text: String) { _ = write(text, to: STDERR_FILENO) }
 
@@ -58,6 +78,27 @@ public func peakMemory() -> Int {
     return usage.ru_maxrss * 1024
 }
 
+/// Resident set of this process now, in bytes; what has been freed is given back to the system first. Nil where the system
+/// does not say.
+public func residentMemory() -> Int? {
+    malloc_trim(0)
+    // Pages: all of them, then the resident ones.
+    let pages = systemFile("/proc/self/statm").first.flatMap { Int($0.dropFirst().first ?? "") }
+    return pages.map { $0 * sysconf(Int32(_SC_PAGESIZE)) }
+}
+
+/// Memory that programs can still have, in bytes; nil where the system does not say.
+public func availableMemory() -> Int? {
+    let line = systemFile("/proc/meminfo").first { $0.first == "MemAvailable:" }
+    return line.flatMap { Int($0.dropFirst().first ?? "") }.map { $0 * 1024 }
+}
+
+/// The words of each line of a file that the system makes; none where there is no such file.
+private func systemFile(_ path: String) -> [[Substring]] {
+    let text = (try? readText(path)).map { String(decoding: $0, as: UTF8.self) } ?? ""
+    return text.split(separator: "\n").map { $0.split(separator: " ") }
+}
+
 /// A progress line with rate and time left.
 public final class Progress {
     private let title: String
@@ -87,7 +128,9 @@ public final class Progress {
         let left = rate > 0 ? Double(total - done) / rate : 0
         let line =
             "\(title)  \(bar(done))  \(done)/\(total) \(unit)  \(Int(rate)) \(unit)/s  \(fixed(left, 0)) s left"
-        Console.writeError(Console.errorIsTerminal ? "\r\u{1B}[K\(line)" : line + "\n")
+        // A line that the terminal wraps could not be overwritten.
+        Console.writeError(
+            Console.errorIsTerminal ? "\r\u{1B}[K\(line.prefix(Console.errorColumns - 1))" : line + "\n")
     }
 
     /// Ends the line; returns the seconds it took.

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Checkpoints
+import CostModel
 import Glibc
 import LinearAlgebra
 import LowRank
@@ -20,7 +21,7 @@ public enum ToolExit {
         switch error {
         case CheckpointError.missing: missingInput
         case CheckpointError.cannotWrite: cannotWrite
-        case TrainingError.setting, LowRankError.setting: usage
+        case TrainingError.setting, LowRankError.setting, CostModelError.setting: usage
         case LowRankError.result: bug
         case is CheckpointError, is TransformerError, is TokenizerError, is TrainingError, is LowRankError,
             is InputError:
@@ -46,7 +47,7 @@ extension ParsableCommand {
             do {
                 try command.run()
             } catch let error where !isFromParser(error) {
-                Console.writeError("\(_commandName): error: \(error)\n")
+                Console.fail(_commandName, error)
                 Glibc.exit(ToolExit.code(for: error))
             }
             Glibc.exit(0)

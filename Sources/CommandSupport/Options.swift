@@ -2,6 +2,7 @@ import ArgumentParser
 import Checkpoints
 import Glibc
 import Tokenizers
+import Training
 import Transformer
 
 /// The checkpoint that a command reads.
@@ -33,6 +34,7 @@ public struct ConsoleOptions: ParsableArguments {
 }
 
 extension Precision: ExpressibleByArgument {}
+extension ModelPreset: ExpressibleByArgument {}
 
 /// The text or the tokens that a command runs the model on.
 public struct TokenOptions: ParsableArguments {

@@ -23,6 +23,16 @@ public func byteCount(_ bytes: Int) -> String {
     }
 }
 
+/// A large count in the decimal unit that keeps it readable: "67.24 G".
+public func scaled(_ count: Double) -> String {
+    var (value, units) = (count, ["", "k", "M", "G", "T", "P", "E"][...])
+    while abs(value) >= 1000, units.count > 1 {
+        value /= 1000
+        units.removeFirst()
+    }
+    return units.first == "" ? fixed(value, 0) : "\(fixed(value, 2)) \(units.first!)"
+}
+
 /// A count with thousands separated by commas.
 public func grouped(_ count: Int) -> String {
     var digits = String(abs(count))
@@ -51,15 +61,35 @@ public struct TextTable {
         rows.append(row)
     }
 
-    public var text: String {
+    /// The table as lines; on a terminal with the header bold and bars in colour.
+    public var text: String { text(isColored: Console.usesColor) }
+
+    func text(isColored: Bool) -> String {
         let widths = alignments.indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
-        return rows.map { row in
+        return rows.enumerated().map { index, row in
             let cells = row.indices.map { column in
                 let padding = String(repeating: " ", count: widths[column] - row[column].count)
                 return alignments[column] == .left ? row[column] + padding : padding + row[column]
             }
-            return cells.joined(separator: "  ").replacing(/\ +$/, with: "")
+            let line = cells.joined(separator: "  ").replacing(/\ +$/, with: "")
+            guard isColored else { return line }
+            return index == 0 ? TextStyle.bold.applied(to: line) : TextStyle.bars(in: line)
         }.joined(separator: "\n")
+    }
+}
+
+/// How a terminal shows a text.
+enum TextStyle: Int {
+    case bold = 1
+    case red = 31
+    case yellow = 33
+    case blue = 34
+
+    func applied(to text: String) -> String { text.isEmpty ? text : "\u{1B}[\(rawValue)m\(text)\u{1B}[0m" }
+
+    /// The line with its bars in blue.
+    static func bars(in line: String) -> String {
+        line.replacing(/[█▉▊▋▌▍▎▏]+/) { blue.applied(to: String($0.output)) }
     }
 }
 

@@ -31,6 +31,9 @@ struct BenchCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Runs of each measurement.", valueName: "count"))
     var repeats = 7
 
+    @Flag(help: "Print the result on one line.")
+    var json = false
+
     @Flag(name: .shortAndLong, help: "No settings and no progress on standard error.")
     var quiet = false
 
@@ -50,7 +53,7 @@ struct BenchCommand: ParsableCommand {
         )
         var record = Provenance.tool()
         for member in try benchmark.run().members { record[member.key] = member.value }
-        try Console.output(JSONValue.object(record).text(indent: 2))
+        try Console.output(JSONValue.object(record).text(indent: json ? nil : 2))
     }
 }
 

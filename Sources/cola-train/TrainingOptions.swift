@@ -7,7 +7,6 @@ import Training
 import Transformer
 
 extension MemoryMode: ExpressibleByArgument {}
-extension ModelPreset: ExpressibleByArgument {}
 extension ActivationPlacement: ExpressibleByArgument {}
 extension Packing: ExpressibleByArgument {}
 extension LearningRateSchedule.Shape: ExpressibleByArgument {}

@@ -47,11 +47,6 @@ public struct Conversion {
         self.statistics = statistics
     }
 
-    /// The rank of a module by the plan.
-    func rank(_ module: LinearModule, layer: Int) -> Int? {
-        plan.entries[layer * LinearModule.allCases.count + LinearModule.allCases.firstIndex(of: module)!].rank
-    }
-
     /// The converted model. `configuration` is that of the dense model, with σ where the recipe puts it.
     ///
     /// - Parameters:
@@ -61,7 +56,7 @@ public struct Conversion {
         _ configuration: DecoderConfiguration, tokens: TokenBatch?, progress: (Int) -> Void = { _ in }
     ) throws -> (decoder: Decoder, layers: [LayerRecord]) {
         let weights = DecoderWeights(configuration, precision: .f32) { layer, module in
-            let rank = rank(module, layer: layer)
+            let rank = plan.rank(module, layer: layer)
             return .init(rank: rank, hasBias: rank != nil || decoder.weights.layers[layer][module].bias != nil)
         }
         let source = decoder.weights

@@ -51,6 +51,11 @@ public struct RankPlan: Sendable, Equatable {
         }
     }
 
+    /// The rank of a linear layer; nil for one that stays dense.
+    public func rank(_ module: LinearModule, layer: Int) -> Int? {
+        entries[layer * LinearModule.allCases.count + LinearModule.allCases.firstIndex(of: module)!].rank
+    }
+
     /// Parameters of the linear layers as a share of the dense model's.
     public var keptShare: Double { Double(parameters) / Double(max(1, denseParameters)) }
 

@@ -1,0 +1,118 @@
+import CommandSupport
+import CostModel
+import Tensors
+import Transformer
+
+/// Steps of this toolkit's engine beside what `EngineCost` says of them.
+struct CostMeasurement {
+    /// The model in the form that is trained, and what its forward pass keeps.
+    struct Variant {
+        let name: String
+        let mode: MemoryMode
+        let shape: ModelShape
+    }
+
+    /// A figure that was measured and the one that was predicted.
+    struct Figure {
+        let name: String
+        let unit: Unit
+        let measured: Double
+        let predicted: Double
+
+        enum Unit { case seconds, flopsPerSecond, tokensPerSecond, bytes }
+
+        /// Of the measured one from the predicted one.
+        var deviation: Double { predicted > 0 ? measured / predicted - 1 : 0 }
+    }
+
+    struct Result {
+        let variant: Variant
+        let figures: [Figure]
+        /// Median seconds of a step's head and loss, and of AdamW.
+        let headSeconds: Double
+        let updateSeconds: Double
+    }
+
+    private let step: TrainingStep
+    private let steps: Int
+    /// Layers that the model has; fewer may be measured.
+    let depth: Int
+    let layers: Int
+    private let variants: [Variant]
+    private let full: [Variant]
+
+    /// Throws `CostModelError.setting` for more layers than there are, and for a model that the machine has no room for.
+    init(_ shape: ModelShape, _ step: TrainingStep, layers: Int?, steps: Int) throws(CostModelError) {
+        self.step = step
+        self.steps = steps
+        depth = shape.configuration.layers
+        self.layers = layers ?? depth
+        guard self.layers <= depth else {
+            throw .setting(name: "layers", found: "\(self.layers)", expected: "1 to \(depth), those of the model")
+        }
+        full = Self.variants(shape)
+        variants = Self.variants(shape.prefix(layers: self.layers))
+        let largest = variants.map { cost($0).totalBytes }.max() ?? 0
+        if let available = availableMemory(), largest > available {
+            throw .setting(
+                name: "layers", found: "\(self.layers), which take \(byteCount(largest))",
+                expected: "few enough for the \(byteCount(available)) of memory that are free; try --layers 1, or a "
+                    + "smaller --batch")
+        }
+    }
+
+    /// Without low-rank layers among those that are measured there is no CoLA model to measure.
+    private static func variants(_ shape: ModelShape) -> [Variant] {
+        let dense = [MemoryMode.plain, .checkpoint].map { Variant(name: "dense", mode: $0, shape: shape.dense) }
+        guard shape.isLowRank else { return dense }
+        return dense + [MemoryMode.plain, .colaM].map { Variant(name: "CoLA", mode: $0, shape: shape) }
+    }
+
+    private func cost(_ variant: Variant) -> EngineCost {
+        EngineCost(variant.shape, variant.mode, step, threads: ThreadPool.threads)
+    }
+
+    func run(_ console: Console) throws -> [Result] {
+        try zip(variants, full).map { variant, full in
+            console.note("\(variant.name), \(variant.mode.rawValue): \(layers) of \(depth) layers")
+            return try measure(variant, full: full, console)
+        }
+    }
+
+    private func measure(_ variant: Variant, full: Variant, _ console: Console) throws -> Result {
+        let before = residentMemory()
+        let measurement = try TrainingMeasurement(
+            variant.shape.configuration, precision: step.precision, memory: variant.mode, batch: step.batch,
+            sequenceLength: step.sequenceLength, layout: variant.shape.layout)
+        let times = try measurement.run(steps: steps, console)
+        let after = residentMemory()
+        let (cost, tokens, speed) = (cost(variant), Double(step.tokens), times.median(\.productSpeed))
+        let (measured, predicted) = (times.median(\.seconds), cost.allFLOPs / speed)
+        var figures = [
+            Figure(name: "step", unit: .seconds, measured: measured, predicted: predicted),
+            Figure(
+                name: "FLOP/s", unit: .flopsPerSecond, measured: cost.allFLOPs / measured, predicted: speed),
+            Figure(
+                name: "tokens/s", unit: .tokensPerSecond, measured: tokens / measured, predicted: tokens / predicted),
+            Figure(
+                name: "kept activations", unit: .bytes, measured: Double(measurement.workspace.keptBytes),
+                predicted: Double(cost.keptBytes)),
+        ]
+        if let before, let after {
+            figures.append(
+                Figure(
+                    name: "memory in all", unit: .bytes, measured: Double(after - before),
+                    predicted: Double(cost.totalBytes)))
+        }
+        if layers < depth {
+            figures.append(
+                Figure(
+                    name: "step, scaled to \(depth) layers", unit: .seconds,
+                    measured: times.median { measurement.seconds(of: $0, atLayers: depth) },
+                    predicted: self.cost(full).allFLOPs / speed))
+        }
+        return Result(
+            variant: variant, figures: figures, headSeconds: times.median(\.headSeconds),
+            updateSeconds: times.median(\.updateSeconds))
+    }
+}
