@@ -14,6 +14,7 @@ let package = Package(
         .library(name: "LowRank", targets: ["LowRank"]),
         .library(name: "Training", targets: ["Training"]),
         .library(name: "CostModel", targets: ["CostModel"]),
+        .library(name: "Report", targets: ["Report"]),
         .executable(name: "cola-analyze", targets: ["cola-analyze"]),
         .executable(name: "cola-convert", targets: ["cola-convert"]),
         .executable(name: "cola-train", targets: ["cola-train"]),
@@ -49,9 +50,16 @@ let package = Package(
             dependencies: ["Spectra", "LinearAlgebra", "Transformer", "Tokenizers", "Checkpoints", "CKernels"]),
         .target(name: "CostModel", dependencies: ["Transformer"]),
         .target(
+            name: "Report", dependencies: ["Spectra", "Checkpoints", "CCrypto"],
+            // Into the code, so that an executable that is copied elsewhere still has them.
+            resources: [
+                "page.html", "report.css", "dom.js", "charts.js", "saving.js", "spectra.js", "map.js", "decay.js",
+                "lowrank.js", "training.js", "report.js",
+            ].map { .embedInCode("Page/\($0)") }),
+        .target(
             name: "CommandSupport",
             dependencies: [
-                "Checkpoints", "Tokenizers", "Transformer", "Spectra", "LowRank", "Training", "CostModel",
+                "Checkpoints", "Tokenizers", "Transformer", "Spectra", "LowRank", "Training", "CostModel", "Report",
                 "LinearAlgebra", "CCrypto", "CMalloc", "CSignals",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
@@ -60,8 +68,8 @@ let package = Package(
         .executableTarget(
             name: "cola-analyze",
             dependencies: [
-                "CommandSupport", "CostModel", "Spectra", "LowRank", "Training", "Transformer", "Tokenizers",
-                "Checkpoints", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "CommandSupport", "CostModel", "Report", "Spectra", "LowRank", "Training", "Transformer",
+                "Tokenizers", "Checkpoints", .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
         .executableTarget(
             name: "cola-convert",
@@ -93,6 +101,7 @@ let package = Package(
             name: "LowRankTests", dependencies: ["LowRank", "Spectra", "Checkpoints", "CKernels", "TestSupport"]),
         .testTarget(name: "TrainingTests", dependencies: ["Training", "TestSupport"]),
         .testTarget(name: "CostModelTests", dependencies: ["CostModel", "Training", "Transformer", "TestSupport"]),
+        .testTarget(name: "ReportTests", dependencies: ["Report", "Spectra", "Checkpoints", "TestSupport"]),
         .testTarget(
             name: "ToolTests",
             dependencies: [

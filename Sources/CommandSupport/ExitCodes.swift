@@ -4,6 +4,7 @@ import CostModel
 import Glibc
 import LinearAlgebra
 import LowRank
+import Report
 import Tokenizers
 import Training
 import Transformer
@@ -19,12 +20,12 @@ public enum ToolExit {
     /// The code for an error of one of the libraries.
     public static func code(for error: any Error) -> Int32 {
         switch error {
-        case CheckpointError.missing: missingInput
+        case CheckpointError.missing, ReportError.missing: missingInput
         case CheckpointError.cannotWrite: cannotWrite
         case TrainingError.setting, LowRankError.setting, CostModelError.setting: usage
         case LowRankError.result: bug
         case is CheckpointError, is TransformerError, is TokenizerError, is TrainingError, is LowRankError,
-            is InputError:
+            is ReportError, is InputError:
             badInput
         case is LinearAlgebraError: badInput
         default: bug

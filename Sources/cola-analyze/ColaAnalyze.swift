@@ -14,7 +14,8 @@ struct ColaAnalyze: ParsableCommand {
             """,
         version: Provenance.version,
         subcommands: [
-            SpectrumCommand.self, RanksCommand.self, CostCommand.self, PerplexityCommand.self, LogitsCommand.self,
+            SpectrumCommand.self, RanksCommand.self, CostCommand.self, ReportCommand.self, PerplexityCommand.self,
+            LogitsCommand.self,
             BenchCommand.self,
         ])
 

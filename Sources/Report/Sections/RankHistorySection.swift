@@ -1,0 +1,89 @@
+import Checkpoints
+
+/// Effective ranks of one training run, measured every so many steps.
+struct RankHistorySection {
+    let arm: String
+    let seed: String?
+    private let alphas: [SpectraSection.Alpha]
+    private var steps: [(step: Int, tokens: Int)] = []
+    private var places: [Place] = []
+    private var placeOf: [String: Int] = [:]
+
+    private struct Place {
+        let layer: Int
+        let module: String
+        let side: String
+        let full: Int
+        /// By step, and in it by α; nil where the step has no row for this place.
+        var ranks: [[Int]?] = []
+    }
+
+    private init(arm: String, seed: String?, alphas: [SpectraSection.Alpha]) {
+        (self.arm, self.seed, self.alphas) = (arm, seed, alphas)
+    }
+
+    var name: String { seed.map { "\(arm), seed \($0)" } ?? arm }
+
+    /// The run of a rank-history.csv, or all of them where its first columns are `arm` and `seed`.
+    static func all(in table: CSVTable, folder: InputFolder) throws(ReportError) -> [RankHistorySection] {
+        let isCombined = table.columns.first == "arm"
+        let ranks = try table.rankColumns()
+        var runs: [RankHistorySection] = []
+        var placeOf: [String: Int] = [:]
+        for row in table.rows {
+            let arm = isCombined ? table.text(row, 0) : folder.name
+            let seed = isCombined ? table.text(row, 1) : nil
+            let place = placeOf["\(arm)\n\(seed ?? "")"] ?? runs.count
+            if place == runs.count {
+                placeOf["\(arm)\n\(seed ?? "")"] = place
+                runs.append(RankHistorySection(arm: arm, seed: seed, alphas: ranks.map(\.alpha)))
+            }
+            try runs[place].append(table, row, first: isCombined ? 2 : 0, ranks: ranks.map(\.index))
+        }
+        return runs
+    }
+
+    /// Takes one row, whose column `step` is the one numbered `first`.
+    private mutating func append(_ table: CSVTable, _ row: Int, first: Int, ranks columns: [Int]) throws(ReportError) {
+        let step = try table.count(row, first)
+        if step != steps.last?.step {
+            guard step > steps.last?.step ?? -1 else {
+                throw table.invalid(row, first, expected: "\(steps.last?.step ?? 0) or a later step")
+            }
+            steps.append((step, try table.count(row, first + 1)))
+        }
+        let (layer, module, side) = (
+            try table.count(row, first + 2), table.text(row, first + 3), table.text(row, first + 4)
+        )
+        let key = "\(layer),\(module),\(side)"
+        let place = placeOf[key] ?? places.count
+        if place == places.count {
+            placeOf[key] = place
+            let full = try table.count(row, try table.column("max_rank"))
+            places.append(Place(layer: layer, module: module, side: side, full: full))
+        }
+        var values: [Int] = []
+        for column in columns { values.append(try table.count(row, column)) }
+        while places[place].ranks.count < steps.count { places[place].ranks.append(nil) }
+        places[place].ranks[steps.count - 1] = values
+    }
+
+    func json(label: String) -> JSONValue {
+        let places = places.map { place -> JSONValue in
+            let ranks = steps.indices.map { index -> JSONValue in
+                guard index < place.ranks.count, let values = place.ranks[index] else { return .null }
+                return .array(values.map { .integer($0) })
+            }
+            return [
+                "layer": .integer(place.layer), "module": .string(place.module), "side": .string(place.side),
+                "full": .integer(place.full), "ranks": .array(ranks),
+            ]
+        }
+        return [
+            "label": .string(label), "arm": .string(arm), "seed": seed.map { .string($0) } ?? .null,
+            "alphas": .array(alphas.map { ["text": .string($0.text), "value": .number($0.value)] }),
+            "step": .array(steps.map { .integer($0.step) }), "tokens": .array(steps.map { .integer($0.tokens) }),
+            "places": .array(places),
+        ]
+    }
+}

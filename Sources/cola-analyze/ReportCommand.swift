@@ -1,0 +1,59 @@
+import ArgumentParser
+import Checkpoints
+import CommandSupport
+import Report
+
+struct ReportCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "report",
+        abstract: "Show results as one HTML page: spectra, ranks, conversions, training, costs.",
+        discussion: """
+            Reads what the tools wrote into the folders – spectra.csv, ranks.csv and run.json, rank plans, conversion \
+            reports, metrics.csv, rank-history.csv, cost.csv – and writes a page that opens in any browser and needs no \
+            network. Of several folders the page compares the results. A folder that has none of these files stands for the \
+            folders in it.
+
+            Example:
+              cola-analyze spectrum smollm2.h5 --text speeches.txt --out spectra
+              cola-analyze report spectra --out report.html
+              cola-analyze report spectra-dense spectra-cola --out comparison.html
+            """)
+
+    @Argument(help: ArgumentHelp("Folders of results.", valueName: "dir"))
+    var folders: [String]
+
+    @Option(name: .long, help: ArgumentHelp("The page to write.", valueName: "file"))
+    var out: String
+
+    @Option(help: ArgumentHelp("What stands at the top of the page (default: the folders' names).", valueName: "text"))
+    var title: String?
+
+    @OptionGroup var consoleOptions: ConsoleOptions
+
+    func run() throws {
+        let file = try AtomicFile(out)
+        let contents = try ReportContents(folders: folders)
+        if !contents.ignored.isEmpty {
+            consoleOptions.console.note(
+                "not shown, as they are none of the toolkit's: \(contents.ignored.joined(separator: ", "))")
+        }
+        let page = try ReportPage(
+            contents, title: title ?? contents.runs.joined(separator: ", "),
+            provenance: Provenance.tool(withKernels: false))
+        try file.write(page.html)
+        try file.commit()
+        let bytes = page.html.utf8.count
+        if consoleOptions.json {
+            var record = Provenance.tool(withKernels: false)
+            record["path"] = .string(out)
+            record["bytes"] = .integer(bytes)
+            record["sections"] = .array(contents.sections.map { .string($0) })
+            record["runs"] = .array(contents.runs.map { .string($0) })
+            try Console.output(JSONValue.object(record).text(indent: 2))
+        } else {
+            try Console.output(
+                "\(out)  \(byteCount(bytes))  \(contents.sections.joined(separator: ", ")) of "
+                    + contents.runs.joined(separator: ", "))
+        }
+    }
+}
