@@ -1,9 +1,10 @@
 import Checkpoints
 
-/// What is in some folders of results, read and checked: spectra, rank plans, conversions, training runs, costs, studies.
+/// What is in some folders of results, read and checked: spectra, rank plans, conversions, training runs, costs,
+/// studies.
 ///
-/// A file is known by its header line or its keys, not by its name; what is not known is left alone (``ignored``). A folder
-/// without any such file stands for the folders directly in it.
+/// A file is known by its header line or its keys, not by its name; what is not known is left alone (``ignored``). A
+/// folder without any such file stands for the folders directly in it.
 public struct ReportContents {
     let folders: [InputFolder]
     private(set) var spectra: [SpectraSection] = []

@@ -9,9 +9,9 @@ struct ReportCommand: ParsableCommand {
         abstract: "Show results as one HTML page: spectra, ranks, conversions, training, costs.",
         discussion: """
             Reads what the tools wrote into the folders – spectra.csv, ranks.csv and run.json, rank plans, conversion \
-            reports, metrics.csv, rank-history.csv, cost.csv – and writes a page that opens in any browser and needs no \
-            network. Of several folders the page compares the results. A folder that has none of these files stands for the \
-            folders in it.
+            reports, metrics.csv, rank-history.csv, cost.csv – and writes a page that opens in any browser and needs \
+            no network. Of several folders the page compares the results. A folder that has none of these files \
+            stands for the folders in it.
 
             Example:
               cola-analyze spectrum smollm2.h5 --text speeches.txt --out spectra
@@ -30,15 +30,24 @@ struct ReportCommand: ParsableCommand {
 
     @OptionGroup var consoleOptions: ConsoleOptions
 
+    /// The names of the runs, of many the first.
+    private static func title(_ runs: [String]) -> String {
+        guard runs.count > 4 else { return runs.joined(separator: ", ") }
+        return runs.prefix(3).joined(separator: ", ") + " and \(runs.count - 3) more"
+    }
+
     func run() throws {
+        let console = consoleOptions.console
         let file = try AtomicFile(out)
         let contents = try ReportContents(folders: folders)
-        if !contents.ignored.isEmpty {
-            consoleOptions.console.note(
-                "not shown, as they are none of the toolkit's: \(contents.ignored.joined(separator: ", "))")
+        let ignored = contents.ignored
+        if !ignored.isEmpty {
+            console.note(
+                "not shown, as \(ignored.count == 1 ? "it is" : "they are") none of the toolkit's: "
+                    + ignored.joined(separator: ", "))
         }
         let page = try ReportPage(
-            contents, title: title ?? contents.runs.joined(separator: ", "),
+            contents, title: title ?? Self.title(contents.runs),
             provenance: Provenance.tool(withKernels: false))
         try file.write(page.html)
         try file.commit()

@@ -1,7 +1,7 @@
 import Checkpoints
 
-/// A CSV file (RFC 4180) with a header line. Its fields are found once and read when asked for, because tables of spectra
-/// have a million of them. Rows count from 0; errors name lines, which count from 1.
+/// A CSV file (RFC 4180) with a header line. Its fields are found once and read when asked for, because tables of
+/// spectra have a million of them. Rows count from 0; errors name lines, which count from 1.
 struct CSVTable {
     let path: String
     let columns: [String]
@@ -10,8 +10,8 @@ struct CSVTable {
     private let fields: [Range<Int>]
     private let lines: [Int]
 
-    /// Throws `ReportError.invalid` for a row that has more or fewer fields than the header, and for a quote that is not
-    /// closed.
+    /// Throws `ReportError.invalid` for a row that has more or fewer fields than the header, and for a quote that is
+    /// not closed.
     init(_ file: MappedFile) throws(ReportError) {
         var scanner = CSVScanner(file)
         var header: [Range<Int>] = []

@@ -86,9 +86,7 @@ struct InputFolder {
                 Result { () throws(JSONError) in try JSONValue(parsing: bytes) }
             }.get()
         } catch {
-            throw ReportError.invalid(
-                path: path, place: "line \(error.line), column \(error.column)", found: error.reason,
-                expected: "JSON text")
+            throw ReportError.json(path: path, error)
         }
         guard let kind = FileKind(document: value) else { return ignored.append(path) }
         documents.append((kind, path, value))

@@ -209,7 +209,7 @@ function drawRule(svg, frame, x, y, rule) {
 /** Marks on a line that say something to the pointer. */
 function drawNotes(svg, x, y, item) {
   for (const [px, py, text] of item.notes ?? []) {
-    svg.append(marker(x.map(px), y.map(py), item.colour, item.label ?? text));
+    svg.append(marker(x.map(px), y.map(py), item.colour, text));
   }
 }
 
@@ -285,7 +285,7 @@ function unbroken(points) {
 
 /**
  * Horizontal bars with their names beside or, on a narrow page, above, and their values behind. A row is { label,
- * value, second, text, colour }: the second value goes on from the first, and a `group` stands over the rows that share it.
+ * value, second, text, colour }: the second value goes on from the first. A `group` stands over the rows that share it.
  */
 function barChart({ title, description, rows, name }, width) {
   const isWide = width >= 480;

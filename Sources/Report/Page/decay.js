@@ -86,7 +86,7 @@ function valueAt({ run, place }, rank) {
 function drawDecay(width) {
   const items = decayPlaces();
   if (!items.length) return nothing('There is no spectrum of these layers, this module and side.');
-  const isMany = items.length > 7;
+  const isMany = items.length > 14;
   const runs = shownRuns();
   const layers = [...new Set(items.map((item) => item.layer))];
   // The last singular values may be numerical nothing and would press all others together.
@@ -99,12 +99,15 @@ function drawDecay(width) {
     const rank = rankOf(run, place);
     const points = run.indices[place.full].map((at, point) => [at, place.curve[point] / place.curve[0]])
       .filter((point) => point[1] >= floor);
-    const isNamed = !isMany || order % Math.ceil(layers.length / 5) === 0 || order === layers.length - 1;
-    const name = runs.length > 1 ? `layer ${layer}, ${shortened(run.label, 16)}` : `layer ${layer}`;
-    const noted = rank > 0 && valueAt(item, rank) / place.curve[0] >= floor;
-    return { label: isNamed ? name + (rank === null ? '' : `, r = ${rank}`) : null, points, isDashed: index > 0,
+    // A layer's name stands at the line of its first run, with the ranks of both.
+    const own = items.filter((other) => other.layer === layer);
+    const ranks = own.map((other) => rankOf(other.run, other.place) ?? '–').join(' and ');
+    const isNamed = own[0] === item
+      && (!isMany || order % Math.ceil(layers.length / 5) === 0 || order === layers.length - 1);
+    const height = rank > 0 ? valueAt(item, rank) / place.curve[0] : 0;
+    return { label: isNamed ? `layer ${layer}, r = ${ranks}` : null, points, isDashed: index > 0,
       colour: layers.length > 7 ? `r${Math.round((9 * order) / (layers.length - 1))}` : order,
-      notes: noted ? [[rank, valueAt(item, rank) / place.curve[0], `r = ${rank}`]] : [] };
+      notes: height >= floor ? [[rank, height, `layer ${layer}, ${run.label}: r = ${rank}`]] : [] };
   });
   const quarter = runNamed(state.run).quarter;
   const longest = Math.max(...items.map((item) => item.place.full));
@@ -112,7 +115,7 @@ function drawDecay(width) {
     description: items.map(({ layer, run, place }) => `layer ${layer}: r(${state.alpha}) = ${rankOf(run, place)}`)
       .join(', '),
     x: { name: 'index i', kind: state.axis, domain: [1, longest] },
-    y: { name: 'σᵢ / σ₁', kind: 'log', domain: [floor, 1] },
+    y: { name: runs.length > 1 ? `σᵢ / σ₁, dashed: ${runs[1].label}` : 'σᵢ / σ₁', kind: 'log', domain: [floor, 1] },
     rules: quarter && quarter <= longest ? [{ x: quarter, text: `d/4 = ${quarter}` }] : [] }, width);
 }
 

@@ -45,9 +45,10 @@ const rovingCells = {};
 function heatMap(id, title, run, describe) {
   const modules = run.modules.filter((module) =>
     run.layers.some((layer) => run.at.has(placeKey(layer, module, state.side))));
+  if (!modules.length) return nothing(`${run.label}: nothing was measured at the side ${state.side}.`);
   const roving = rovingCells[id] ??= { row: 0, column: 0 };
   roving.row = Math.min(roving.row, run.layers.length - 1);
-  roving.column = Math.min(roving.column, modules.length - 1);
+  roving.column = Math.max(0, Math.min(roving.column, modules.length - 1));
   const chosen = parsedLayers(state.layers, run) ?? [];
   const rows = run.layers.map((layer, row) => element('tr', {}, element('th', { scope: 'row' }, layer),
     modules.map((module, column) => {

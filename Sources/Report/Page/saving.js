@@ -29,7 +29,7 @@ function figure({ id, title, caption, draw, data, controls = [] }) {
   function update(width) {
     const wide = Math.floor(width ?? node.clientWidth ?? 0) || 680;
     const drawn = draw(wide);
-    plot.replaceChildren(drawn, ...(drawn.namespaceURI === svgNamespace ? [readout] : []));
+    plot.replaceChildren(drawn, ...(drawn.querySelector('.pointer') ? [readout] : []));
     readout.textContent = '';
     text.replaceChildren(...[caption?.() ?? ''].flat());
     showData();

@@ -47,8 +47,8 @@ function summarySection() {
       written(rankOf(run, place) / place.full, percent), written(place.energy, (value) => percent(value, 1)),
       written(place.error, (value) => fixed(value, 2))]);
     const columns = ['place', `r(${state.alpha})`, 'largest possible', 'share', 'energy d/4 keeps', 'error of d/4'];
-    table.replaceChildren(tableBox({ columns, rows,
-      caption: `The least compressible layers of ${run.label}, side ${state.side}` }));
+    const caption = `The least compressible layers of ${run.label}, side ${state.side}`;
+    table.replaceChildren(...(rows.length ? [tableBox({ columns, rows, caption })] : []));
     shares.update();
   } };
 }
@@ -79,18 +79,22 @@ function summaryCard(run) {
 
 /** The same as sentences. */
 function inWords(run, worst, widest, rank, quarter) {
-  const side = { output: 'leaves', input: 'enters' }[state.side];
-  const what = side ? `what ${side} it` : `its ${state.side.replaceAll('_', ' ')}`;
+  const isOutput = state.side === 'output';
+  const what = { output: 'what leaves it', input: 'what enters it' }[state.side]
+    ?? `its ${state.side.replaceAll('_', ' ')}`;
   const parts = [`The ${placeName(worst)} projection is the least compressible of the linear layers`
     + `${quarter ? ': the one of which d/4 directions keep the least energy' : ''}. `];
   if (rank !== null) {
     const share = percent(Number(state.alpha), decimals(state.alpha));
-    parts.push(`To keep ${share} of the energy of ${what}, a bottleneck needs ${count(rank)} of ${count(worst.full)} `
-      + 'directions. ');
+    parts.push(`To keep ${share} of the energy of ${what}, ${isOutput ? 'a bottleneck' : 'one'} needs ${count(rank)} `
+      + `of ${count(worst.full)} directions. `);
   }
   if (quarter && worst.energy !== null) {
-    parts.push(`The rule of thumb d/4 = ${count(quarter)} keeps ${percent(worst.energy, 1)} there, so that the output `
-      + `of any bottleneck of this width is off by at least ${fixed(worst.error, 2)} of its size (relative error). `);
+    const keeps = `The rule of thumb d/4 = ${count(quarter)} keeps ${percent(worst.energy, 1)} there`;
+    const error = fixed(worst.error, 2);
+    parts.push(isOutput
+      ? `${keeps}, so that the output of any bottleneck of this width is off by at least ${error} of its size. `
+      : `${keeps}: to leave the others out is a relative error of ${error}. `);
   }
   if (widest && rankOf(run, widest) !== null) {
     parts.push(`Measured by its own largest rank, ${placeName(widest)} asks for most: ${count(rankOf(run, widest))} of `
@@ -107,7 +111,8 @@ const mean = (items, value) => items.reduce((sum, item) => sum + value(item), 0)
 /** Mean rank and share of the largest possible one, by run and module. */
 function shareRows() {
   return shownRuns().flatMap((run, index) => run.modules.map((module) => {
-    const places = run.places.filter((place) => place.module === module && place.side === state.side);
+    const places = run.places.filter((place) =>
+      place.module === module && place.side === state.side && rankOf(run, place) !== null);
     return { run, index, module, n: places.length, share: mean(places, (place) => rankOf(run, place) / place.full),
       rank: mean(places, (place) => rankOf(run, place)) };
   })).filter((row) => row.n > 0);
@@ -116,6 +121,7 @@ function shareRows() {
 /** One run's bars are shares; two runs are compared by ranks, because a CoLA layer's largest rank is another. */
 function drawShares(width) {
   const rows = shareRows();
+  if (!rows.length) return nothing(`Nothing was measured at the side ${state.side}.`);
   const isPair = shownRuns().length > 1;
   const ordered = modulesOf(rows).flatMap((module) => rows.filter((row) => row.module === module))
     .map((row) => ({ colour: row.index, value: isPair ? row.rank : row.share,

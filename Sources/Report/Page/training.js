@@ -34,7 +34,9 @@ function trainingSection() {
   const last = data.training.map((run) => [run.label, end(run, 'step'), end(run, 'tokens'),
     written(run.training.loss.at(-1), loss), written(run.evaluation.loss.at(-1), loss),
     written(run.evaluation.loss.map(Math.exp).at(-1), (value) => fixed(value, 2))]);
-  const table = tableBox({ caption: 'Where each run ends', isSortable: true, rows: last,
+  const longest = Math.max(...data.training.map((run) => run.rowsPerPoint));
+  const means = longest > 1 ? `; training losses are means over up to ${longest} rows` : '';
+  const table = tableBox({ caption: `Where each run ends${means}`, isSortable: true, rows: last,
     columns: ['run', 'step', 'tokens', 'training loss', 'evaluation loss', 'evaluation perplexity'] });
   return { id: 'training', title: 'Training', nodes: [losses.node, table], update() {
     unit.set(state.unit);

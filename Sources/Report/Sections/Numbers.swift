@@ -15,8 +15,8 @@ func rounded(_ value: Double, digits: Int = 5) -> JSONValue {
 
 func rounded(_ value: Double?, digits: Int = 5) -> JSONValue { value.map { rounded($0, digits: digits) } ?? .null }
 
-/// Indices from 1 to `count`, ascending, both ends among them: at most `points`, evenly spaced by their logarithm as far
-/// as whole numbers are.
+/// Indices from 1 to `count`, ascending, both ends among them: at most `points`, evenly spaced by their logarithm as
+/// far as whole numbers are.
 func logarithmicIndices(upTo count: Int, points: Int) -> [Int] {
     guard count > 1, points > 1 else { return count > 0 ? [1] : [] }
     var indices: [Int] = []

@@ -1,8 +1,8 @@
 import Checkpoints
 import Spectra
 
-/// The spectra of one run: of each place its effective ranks, what d/4 keeps there, and its singular values thinned out to
-/// a curve.
+/// The spectra of one run: of each place its effective ranks, what d/4 keeps there, and its singular values thinned out
+/// to a curve.
 struct SpectraSection {
     struct Place {
         let layer: Int
