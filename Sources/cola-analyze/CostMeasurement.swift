@@ -28,7 +28,7 @@ struct CostMeasurement {
     struct Result {
         let variant: Variant
         let figures: [Figure]
-        /// Median seconds of a step's head and loss, and of AdamW.
+        /// Seconds of the step's head and loss, and of AdamW.
         let headSeconds: Double
         let updateSeconds: Double
     }
@@ -41,7 +41,7 @@ struct CostMeasurement {
     private let variants: [Variant]
     private let full: [Variant]
 
-    /// Throws `CostModelError.setting` for more layers than there are, and for a model that the machine has no room for.
+    /// Throws `CostModelError.setting` for more layers than there are, and for a model that there is no memory for.
     init(_ shape: ModelShape, _ step: TrainingStep, layers: Int?, steps: Int) throws(CostModelError) {
         self.step = step
         self.steps = steps
@@ -86,8 +86,10 @@ struct CostMeasurement {
             sequenceLength: step.sequenceLength, layout: variant.shape.layout)
         let times = try measurement.run(steps: steps, console)
         let after = residentMemory()
-        let (cost, tokens, speed) = (cost(variant), Double(step.tokens), times.median(\.productSpeed))
-        let (measured, predicted) = (times.median(\.seconds), cost.allFLOPs / speed)
+        // A shared machine's speed drifts: figures are of one step and the product beside it, the pair in the middle.
+        let typical = times.sorted { $0.seconds * $0.productSpeed < $1.seconds * $1.productSpeed }[times.count / 2]
+        let (cost, tokens, speed) = (cost(variant), Double(step.tokens), typical.productSpeed)
+        let (measured, predicted) = (typical.seconds, cost.allFLOPs / speed)
         var figures = [
             Figure(name: "step", unit: .seconds, measured: measured, predicted: predicted),
             Figure(
@@ -108,11 +110,11 @@ struct CostMeasurement {
             figures.append(
                 Figure(
                     name: "step, scaled to \(depth) layers", unit: .seconds,
-                    measured: times.median { measurement.seconds(of: $0, atLayers: depth) },
+                    measured: measurement.seconds(of: typical, atLayers: depth),
                     predicted: self.cost(full).allFLOPs / speed))
         }
         return Result(
-            variant: variant, figures: figures, headSeconds: times.median(\.headSeconds),
-            updateSeconds: times.median(\.updateSeconds))
+            variant: variant, figures: figures, headSeconds: typical.headSeconds,
+            updateSeconds: typical.updateSeconds)
     }
 }
