@@ -27,7 +27,7 @@ function linearTicks(low, high, wanted) {
 
 function logTicks(low, high, wanted) {
   const decades = Math.log10(high / low);
-  const factors = decades * 3 <= wanted ? [1, 2, 5] : [1];
+  const factors = decades * 3 <= wanted * 1.6 ? [1, 2, 5] : [1];
   if (decades < 0.8) return linearTicks(low, high, Math.min(wanted, 6));
   const every = Math.max(1, Math.ceil(decades / wanted));
   const ticks = [];

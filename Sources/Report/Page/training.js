@@ -94,7 +94,7 @@ function healingSection() {
   });
   const healing = figure({ id: 'healing', title: 'Perplexity as a converted model is trained on',
     caption: () => `On the test text, by tokens of training; lines are named by arm and by the text trained on${
-      texts.length > 1 ? `, and dashed where that is not ${texts[0]}` : ''}.`,
+      texts.length > 1 ? `, and dashed where that is not “${texts[0]}”` : ''}.`,
     draw: (width) => lineChart({ title: 'Perplexity by tokens of healing', series,
       x: tokenAxis, y: { name: 'perplexity', kind: 'log', format: plain },
       description: series.map((item) => `${item.label} ends at ${plain(item.points.at(-1)[1])}`).join(', ') }, width),
