@@ -3,6 +3,15 @@ import Spectra
 
 /// Lists in options that say which spectra to measure; `option` names it in errors.
 public enum SpectrumLists {
+    public static let modulesHelp = ArgumentHelp(
+        "Modules, by comma: q, k, v, o, gate, up, down, residual, or their full paths.", valueName: "names")
+    public static let layersHelp = ArgumentHelp("Layers, by comma, from 0: 0,5,10-14.", valueName: "numbers")
+    public static let sidesHelp = ArgumentHelp(
+        "Sides, by comma: output, input, bottleneck, bottleneck_activated (the last two in CoLA layers).",
+        valueName: "names")
+    public static let alphasHelp = ArgumentHelp(
+        "Fractions of the energy to report ranks for, by comma.", valueName: "fractions")
+
     private static func parts(_ text: String) -> [String] {
         text.split(separator: ",").map { $0.filter { $0 != " " } }
     }

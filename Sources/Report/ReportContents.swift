@@ -83,12 +83,16 @@ public struct ReportContents {
             (
                 "training",
                 .array(
-                    zip(training, distinctLabels(training.map { ($0.name, $0.name) })).map { $0.json(label: $1) })
+                    zip(training, distinctLabels(training.map { ($0.run.text, $0.run.text) })).map {
+                        $0.json(label: $1)
+                    })
             ),
             (
                 "histories",
                 .array(
-                    zip(histories, distinctLabels(histories.map { ($0.name, $0.name) })).map { $0.json(label: $1) })
+                    zip(histories, distinctLabels(histories.map { ($0.run.text, $0.run.text) })).map {
+                        $0.json(label: $1)
+                    })
             ),
             ("healing", tables(healing)), ("costs", tables(costs)), ("arms", tables(arms)),
             ("sources", .array(zip(folders, runs).map { $0.provenance(label: $1) })),

@@ -30,21 +30,16 @@ struct SpectrumCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Sequences that go through the model together.", valueName: "count"))
     var batch = 4
 
-    @Option(
-        help: ArgumentHelp(
-            "Modules, by comma: q, k, v, o, gate, up, down, residual, or their full paths.", valueName: "names"))
+    @Option(help: SpectrumLists.modulesHelp)
     var modules = "all"
 
-    @Option(help: ArgumentHelp("Layers, by comma, from 0: 0,5,10-14.", valueName: "numbers"))
+    @Option(help: SpectrumLists.layersHelp)
     var layers = "all"
 
-    @Option(
-        help: ArgumentHelp(
-            "Sides, by comma: output, input, bottleneck, bottleneck_activated (the last two in CoLA layers).",
-            valueName: "names"))
+    @Option(help: SpectrumLists.sidesHelp)
     var sides = "output"
 
-    @Option(help: ArgumentHelp("Fractions of the energy to report ranks for, by comma.", valueName: "fractions"))
+    @Option(help: SpectrumLists.alphasHelp)
     var alpha = "0.90,0.95,0.99,0.999"
 
     @Flag(help: "Remove the mean over the tokens first.")

@@ -116,30 +116,29 @@ struct RankTrackingOptions: ParsableArguments {
                 + "and after the last.", valueName: "steps"))
     var spectrumEvery: Int?
 
-    @Option(
-        help: ArgumentHelp(
-            "Modules, by comma: q, k, v, o, gate, up, down, residual, or their full paths.", valueName: "names"))
+    @Option(help: SpectrumLists.modulesHelp)
     var spectrumModules = "all"
 
-    @Option(help: ArgumentHelp("Layers, by comma, from 0: 0,5,10-14.", valueName: "numbers"))
+    @Option(help: SpectrumLists.layersHelp)
     var spectrumLayers = "all"
 
-    @Option(
-        help: ArgumentHelp(
-            "Sides, by comma: output, input, bottleneck, bottleneck_activated (the last two in CoLA layers).",
-            valueName: "names"))
+    @Option(help: SpectrumLists.sidesHelp)
     var spectrumSides = "output"
 
-    @Option(help: ArgumentHelp("Fractions of the energy to report ranks for, by comma.", valueName: "fractions"))
-    var spectrumAlpha = "0.90,0.95,0.99"
+    @Option(help: SpectrumLists.alphasHelp)
+    var spectrumAlpha = Self.usualAlphas
+
+    private static let usualAlphas = "0.90,0.95,0.99"
 
     func validate() throws {
         if let spectrumEvery, spectrumEvery < 1 {
             throw ValidationError("--spectrum-every \(spectrumEvery): expected at least 1.")
         }
-        if spectrumEvery == nil, [spectrumModules, spectrumLayers] != ["all", "all"] || spectrumSides != "output" {
+        let given = [spectrumModules, spectrumLayers, spectrumSides, spectrumAlpha]
+        if spectrumEvery == nil, given != ["all", "all", "output", Self.usualAlphas] {
             throw ValidationError(
-                "--spectrum-modules, --spectrum-layers and --spectrum-sides go with --spectrum-every.")
+                "--spectrum-modules, --spectrum-layers, --spectrum-sides and --spectrum-alpha go with --spectrum-every."
+            )
         }
         _ = try tracking(layers: .max)
     }

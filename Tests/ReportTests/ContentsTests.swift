@@ -110,7 +110,7 @@ struct ContentsTests {
             ])
         #expect(all.runs == ["run", "conversion", "training", "study"])
         #expect(all.ignored == ["other.csv", "tokenizer.json", "z.json"].map { folder.file("run/\($0)") })
-        #expect(all.training.map(\.name).prefix(3) == ["training", "full-rank, seed 0", "full-rank, seed 1"])
+        #expect(all.training.map(\.run.text).prefix(3) == ["training", "full-rank, seed 0", "full-rank, seed 1"])
         #expect(all.conversions.map(\.name) == ["small"] && all.plans.map(\.name) == ["plan"])
     }
 
@@ -167,7 +167,7 @@ struct ContentsTests {
             ["arm,seed," + rows[0]] + ["a", "b"].flatMap { arm in rows.dropFirst().map { "\(arm),7,\($0)" } }
         try folder.write(combined.joined(separator: "\n"), "study/rank-history.csv")
         let histories = try contents("run", "study").histories
-        #expect(histories.map(\.name) == ["run", "a, seed 7", "b, seed 7"])
+        #expect(histories.map(\.run.text) == ["run", "a, seed 7", "b, seed 7"])
         for history in histories {
             let json = history.json(label: "x")
             #expect(json["step"] == [0, 100] && json["tokens"] == [0, 6400])

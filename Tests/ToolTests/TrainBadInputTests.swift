@@ -85,7 +85,11 @@ struct TrainBadInputTests {
                 64, "pretrain", option == "spectrum-every" ? [option: value] : ["spectrum-every": "2", option: value],
                 words, isUsage: true)
         }
-        try refuse(64, "pretrain", ["spectrum-layers": "1"], "go with --spectrum-every", isUsage: true)
+        for (option, value) in [
+            ("spectrum-layers", "1"), ("spectrum-modules", "q"), ("spectrum-sides", "input"), ("spectrum-alpha", "0.5"),
+        ] {
+            try refuse(64, "pretrain", [option: value], "go with --spectrum-every", isUsage: true)
+        }
         try refuse(
             65, "pretrain", ["spectrum-every": "2", "spectrum-layers": "0,2"],
             "--spectrum-layers 2: the model has 2 layers, 0 to 1")

@@ -2,8 +2,7 @@ import Checkpoints
 
 /// Effective ranks of one training run, measured every so many steps.
 struct RankHistorySection {
-    let arm: String
-    let seed: String?
+    let run: RunName
     private let alphas: [SpectraSection.Alpha]
     private var steps: [(step: Int, tokens: Int)] = []
     private var places: [Place] = []
@@ -18,29 +17,20 @@ struct RankHistorySection {
         var ranks: [[Int]?] = []
     }
 
-    private init(arm: String, seed: String?, alphas: [SpectraSection.Alpha]) {
-        (self.arm, self.seed, self.alphas) = (arm, seed, alphas)
-    }
-
-    var name: String { seed.map { "\(arm), seed \($0)" } ?? arm }
+    private init(_ run: RunName, alphas: [SpectraSection.Alpha]) { (self.run, self.alphas) = (run, alphas) }
 
     /// The run of a rank-history.csv, or all of them where its first columns are `arm` and `seed`.
     static func all(in table: CSVTable, folder: InputFolder) throws(ReportError) -> [RankHistorySection] {
-        let isCombined = table.columns.first == "arm"
         let ranks = try table.rankColumns()
-        var runs: [RankHistorySection] = []
-        var placeOf: [String: Int] = [:]
-        for row in table.rows {
-            let arm = isCombined ? table.text(row, 0) : folder.name
-            let seed = isCombined ? table.text(row, 1) : nil
-            let place = placeOf["\(arm)\n\(seed ?? "")"] ?? runs.count
-            if place == runs.count {
-                placeOf["\(arm)\n\(seed ?? "")"] = place
-                runs.append(RankHistorySection(arm: arm, seed: seed, alphas: ranks.map(\.alpha)))
+        var sections: [RankHistorySection] = []
+        for (run, rows) in table.rowsByRun(in: folder) {
+            var section = RankHistorySection(run, alphas: ranks.map(\.alpha))
+            for row in rows {
+                try section.append(table, row, first: table.isCombined ? 2 : 0, ranks: ranks.map(\.index))
             }
-            try runs[place].append(table, row, first: isCombined ? 2 : 0, ranks: ranks.map(\.index))
+            sections.append(section)
         }
-        return runs
+        return sections
     }
 
     /// Takes one row, whose column `step` is the one numbered `first`.
@@ -80,7 +70,7 @@ struct RankHistorySection {
             ]
         }
         return [
-            "label": .string(label), "arm": .string(arm), "seed": seed.map { .string($0) } ?? .null,
+            "label": .string(label), "arm": .string(run.arm), "seed": run.seed.map { .string($0) } ?? .null,
             "alphas": .array(alphas.map { ["text": .string($0.text), "value": .number($0.value)] }),
             "step": .array(steps.map { .integer($0.step) }), "tokens": .array(steps.map { .integer($0.tokens) }),
             "places": .array(places),

@@ -2,40 +2,31 @@ import Checkpoints
 
 /// The losses of one training run.
 struct TrainingSection {
-    /// What is varied, and the seed; a run by itself is an arm of its own.
-    let arm: String
-    let seed: String?
+    let run: RunName
     private var steps: [(step: Int, tokens: Int, loss: Double)] = []
     private var evaluations: [(step: Int, tokens: Int, loss: Double)] = []
 
     static let points = 300
 
-    private init(arm: String, seed: String?) { (self.arm, self.seed) = (arm, seed) }
-
-    var name: String { seed.map { "\(arm), seed \($0)" } ?? arm }
+    private init(_ run: RunName) { self.run = run }
 
     /// The run of a metrics.csv, or all those of a curves.csv.
     static func all(in table: CSVTable, folder: InputFolder) throws(ReportError) -> [TrainingSection] {
         let (step, tokens) = (try table.column("step"), try table.column("tokens"))
         let (loss, evaluation) = (try table.column("loss"), try table.column("evaluation_loss"))
-        let isCombined = table.columns.first == "arm"
-        var runs: [TrainingSection] = []
-        var places: [String: Int] = [:]
-        for row in table.rows {
-            let arm = isCombined ? table.text(row, 0) : folder.name
-            let seed = isCombined ? table.text(row, 1) : nil
-            let place = places["\(arm)\n\(seed ?? "")"] ?? runs.count
-            if place == runs.count {
-                places["\(arm)\n\(seed ?? "")"] = place
-                runs.append(TrainingSection(arm: arm, seed: seed))
+        var sections: [TrainingSection] = []
+        for (run, rows) in table.rowsByRun(in: folder) {
+            var section = TrainingSection(run)
+            for row in rows {
+                let at = (step: try table.count(row, step), tokens: try table.count(row, tokens))
+                if let value = try table.optionalNumber(row, loss) { section.steps.append((at.step, at.tokens, value)) }
+                if let value = try table.optionalNumber(row, evaluation) {
+                    section.evaluations.append((at.step, at.tokens, value))
+                }
             }
-            let at = (step: try table.count(row, step), tokens: try table.count(row, tokens))
-            if let value = try table.optionalNumber(row, loss) { runs[place].steps.append((at.step, at.tokens, value)) }
-            if let value = try table.optionalNumber(row, evaluation) {
-                runs[place].evaluations.append((at.step, at.tokens, value))
-            }
+            sections.append(section)
         }
-        return runs
+        return sections
     }
 
     /// A long run's losses are means over so many rows each, which is also the noise of a batch made less.
@@ -57,7 +48,7 @@ struct TrainingSection {
             ]
         }
         return [
-            "label": .string(label), "arm": .string(arm), "seed": seed.map { .string($0) } ?? .null,
+            "label": .string(label), "arm": .string(run.arm), "seed": run.seed.map { .string($0) } ?? .null,
             "rowsPerPoint": .integer(stride), "training": columns(means), "evaluation": columns(evaluations),
         ]
     }
