@@ -99,7 +99,8 @@ let package = Package(
         .testTarget(name: "SpectraTests", dependencies: ["Spectra", "Checkpoints", "TestSupport"]),
         .testTarget(
             name: "LowRankTests", dependencies: ["LowRank", "Spectra", "Checkpoints", "CKernels", "TestSupport"]),
-        .testTarget(name: "TrainingTests", dependencies: ["Training", "TestSupport"]),
+        .testTarget(
+            name: "TrainingTests", dependencies: ["Training", "TestSupport"], resources: [.copy("Fixtures")]),
         .testTarget(name: "CostModelTests", dependencies: ["CostModel", "Training", "Transformer", "TestSupport"]),
         .testTarget(name: "ReportTests", dependencies: ["Report", "Spectra", "Checkpoints", "TestSupport"]),
         .testTarget(

@@ -77,8 +77,8 @@ import Transformer
             Issue.record("not dense")
             return
         }
-        #expect(from.weight.doubles().elements == to.weight.doubles().elements)
-        #expect(from.bias?.doubles().elements == to.bias?.doubles().elements)
+        expectEqual(from.weight.doubles().elements, to.weight.doubles().elements)
+        expectEqual(from.bias?.doubles().elements ?? [], to.bias?.doubles().elements ?? [])
         #expect(converted.weights.layers[0][.gate].rank == 6 && converted.weights.layers[1][.value].rank == 6)
         #expect(converted.weights.head === converted.weights.embedding)
     }

@@ -28,8 +28,8 @@ struct ReportToolTests {
         let printed = try report()
         #expect(printed.hasPrefix("report.html  ") && printed.hasSuffix("  spectra of out\n"))
         let page = try workplace.bytes("report.html")
-        #expect(try report() == printed)
-        #expect(try workplace.bytes("report.html") == page)
+        try expectEqual(report(), printed)
+        try expectEqual(workplace.bytes("report.html"), page)
 
         let run = try #require(try data("report.html")["spectra"]?[0])
         let alphas = (run["alphas"]?.arrayValue ?? []).map { $0["text"]?.stringValue }
