@@ -1,12 +1,10 @@
 #include "ck_moments.h"
 
-#include <stdatomic.h>
-#include <string.h>
+#include "variants.h"
 
-#include "clones.h"
-
-CLONES void ck_moments_pack(const float *restrict x, size_t rows, size_t stride, size_t columns,
-                            double *restrict packed, size_t panel_stride) {
+VARIANTS(void, ck_moments_pack,
+         (const float *restrict x, size_t rows, size_t stride, size_t columns, double *restrict packed,
+          size_t panel_stride), (x, rows, stride, columns, packed, panel_stride)) {
     size_t whole = columns / ck_panel, rest = columns % ck_panel;
     // Row by row: the rows are read as one stream, which the processor fetches ahead.
     for (size_t r = 0; r < rows; r++) {
@@ -23,18 +21,20 @@ CLONES void ck_moments_pack(const float *restrict x, size_t rows, size_t stride,
     }
 }
 
-CLONES void ck_moments_sum(const double *restrict panel, size_t rows, double *restrict sums) {
+VARIANTS(void, ck_moments_sum,
+         (const double *restrict panel, size_t rows, double *restrict sums), (panel, rows, sums)) {
     for (size_t r = 0; r < rows; r++) {
         for (size_t c = 0; c < ck_panel; c++) sums[c] += panel[r * ck_panel + c];
     }
 }
 
-CLONES void ck_add_widened(const float *restrict x, double *restrict sums, size_t count) {
+VARIANTS(void, ck_add_widened, (const float *restrict x, double *restrict sums, size_t count), (x, sums, count)) {
     for (size_t i = 0; i < count; i++) sums[i] += (double)x[i];
 }
 
-CLONES void ck_column_powers(const float *restrict x, size_t rows, size_t stride, size_t columns,
-                             double *restrict first, double *restrict second, double *restrict fourth) {
+VARIANTS(void, ck_column_powers,
+         (const float *restrict x, size_t rows, size_t stride, size_t columns, double *restrict first,
+          double *restrict second, double *restrict fourth), (x, rows, stride, columns, first, second, fourth)) {
     for (size_t r = 0; r < rows; r++) {
         for (size_t c = 0; c < columns; c++) {
             double value = x[r * stride + c], square = value * value;
@@ -70,33 +70,17 @@ CLONES void ck_column_powers(const float *restrict x, size_t rows, size_t stride
     }
 
 #if defined(__x86_64__)
-KERNEL(update_avx512, __attribute__((target("avx512f,fma"), min_vector_width(512))), 8, 8)
-KERNEL(update_avx2, __attribute__((target("avx2,fma"))), 4, 2)
+KERNEL(update_avx512, AVX512 __attribute__((min_vector_width(512))), 8, 8)
+KERNEL(update_avx2, AVX2, 4, 2)
 #endif
 KERNEL(update_baseline, , 2, 1)
 
-typedef void (*kernel)(const double *, const double *, size_t, double *);
-
-static kernel kernel_for(const char *instruction_set) {
-#if defined(__x86_64__)
-    if (strcmp(instruction_set, "avx512") == 0 && __builtin_cpu_supports("avx512f")) return update_avx512;
-    if (strcmp(instruction_set, "avx2") == 0 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        return update_avx2;
-#endif
-    return strcmp(instruction_set, "baseline") == 0 ? update_baseline : NULL;
-}
-
-const char *ck_instruction_set(void) { return kernel_for("avx512") ? "avx512" : kernel_for("avx2") ? "avx2" : "baseline"; }
-
 void ck_moments_update(const double *a, const double *b, size_t rows, double *block) {
-    static _Atomic(kernel) best;
-    kernel update = best;
-    if (!update) best = update = kernel_for(ck_instruction_set());
-    update(a, b, rows, block);
-}
-
-bool ck_moments_update_by(const char *instruction_set, const double *a, const double *b, size_t rows, double *block) {
-    kernel update = kernel_for(instruction_set);
-    if (update) update(a, b, rows, block);
-    return update != NULL;
+    switch (ck_chosen()) {
+#if defined(__x86_64__)
+    case ck_avx512: update_avx512(a, b, rows, block); break;
+    case ck_avx2: update_avx2(a, b, rows, block); break;
+#endif
+    default: update_baseline(a, b, rows, block);
+    }
 }

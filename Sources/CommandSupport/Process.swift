@@ -6,6 +6,11 @@ import LinearAlgebra
 /// Signals and output of the process, before a command line is parsed.
 func prepareProcess(tool: String) {
     csignals_install(tool)
+    if let value = ck_unknown_instruction_set() {
+        Console.fail(
+            tool, InputError("COLA_MAX_CPU_ISA is '\(String(cString: value))': expected baseline, avx2 or avx512"))
+        exit(ToolExit.usage)
+    }
 }
 
 /// Chooses what libraries read from the environment while they load, where the user has left it to them; if anything is

@@ -245,7 +245,7 @@ public enum OpenBLAS {
 extension OpenBLAS {
     /// The name of OpenBLAS kernels that this processor runs well, if it is newer than what OpenBLAS' oldest are for.
     public static var kernelForThisProcessor: String? {
-        switch String(cString: ck_instruction_set()) {
+        switch String(cString: ck_instruction_set_name(ck_current_instruction_set())) {
         case "avx512": "SkylakeX"
         case "avx2": "Haswell"
         default: nil

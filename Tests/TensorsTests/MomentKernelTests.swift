@@ -5,7 +5,7 @@ import Testing
 
 @testable import Tensors
 
-@Suite("Second-moment kernels")
+@Suite("Second-moment kernels", .everyInstructionSet)
 struct MomentKernelTests {
     private static let edge = Int(ck_panel)
 
@@ -49,8 +49,8 @@ struct MomentKernelTests {
         #expect(sums == expected)
     }
 
-    @Test("A block is increased by aᵀ·b", arguments: ["avx512", "avx2", "baseline"], [0, 1, 2, 7, 131])
-    func update(instructionSet: String, rows: Int) {
+    @Test("A block is increased by aᵀ·b", arguments: [0, 1, 2, 7, 131])
+    func update(rows: Int) {
         let edge = Self.edge
         var generator = SeededGenerator(seed: 31)
         let a = (0..<rows * edge).map { _ in generator.normal() }
@@ -66,28 +66,9 @@ struct MomentKernelTests {
                 }
             }
         }
-        let before = block
-        guard ck_moments_update_by(instructionSet, a, b, rows, &block) else {
-            // Only a processor without it may refuse.
-            #expect(instructionSet != "baseline" && instructionSet != String(cString: ck_instruction_set()))
-            expectEqual(block, before)
-            return
-        }
+        ck_moments_update(a, b, rows, &block)
         // Both sums have rows + 1 terms and one rounding each, in either order.
         expectClose(block, expected, within: bounds.map { 2 * Double(rows + 1) * 0x1p-53 * $0 })
         if rows == 0 { expectEqual(block, expected) }
-    }
-
-    @Test("The widest instruction set is the one in use, and an unknown one is refused")
-    func instructionSet() {
-        let a = (0..<7 * Self.edge).map { sin(Double($0)) }
-        var (block, byName) = ([Double](repeating: 0, count: Self.edge * Self.edge), [Double]())
-        byName = block
-        ck_moments_update(a, a, 7, &block)
-        #expect(ck_moments_update_by(ck_instruction_set(), a, a, 7, &byName))
-        #expect(block.contains { $0 != 0 })
-        expectEqual(block, byName)
-        #expect(!ck_moments_update_by("neon", a, a, 7, &byName))
-        expectEqual(block, byName)
     }
 }

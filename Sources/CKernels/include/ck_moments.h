@@ -1,7 +1,6 @@
 #ifndef CK_MOMENTS_H
 #define CK_MOMENTS_H
 
-#include <stdbool.h>
 #include <stddef.h>
 
 /// Columns of one packed panel; a moment matrix is stored in square blocks of this edge.
@@ -17,17 +16,11 @@ void ck_moments_sum(const double *panel, size_t rows, double *sums);
 /// block ← block + aᵀ·b in double precision, for two packed panels of `rows` rows; `block` is ck_panel × ck_panel.
 void ck_moments_update(const double *a, const double *b, size_t rows, double *block);
 
-/// The same by one instruction set's kernel; false, and nothing done, where the processor or the build lacks it.
-bool ck_moments_update_by(const char *instruction_set, const double *a, const double *b, size_t rows, double *block);
-
 /// Adds Σ x, Σ x² and Σ x⁴ of each column, in double precision, to `first`, `second` and `fourth`.
 void ck_column_powers(const float *x, size_t rows, size_t stride, size_t columns, double *first, double *second,
                       double *fourth);
 
 /// sums ← sums + x.
 void ck_add_widened(const float *x, double *sums, size_t count);
-
-/// The widest instruction set that this processor and `ck_moments_update` have: "avx512", "avx2" or "baseline".
-const char *ck_instruction_set(void);
 
 #endif
