@@ -106,7 +106,8 @@ let package = Package(
         .testTarget(
             name: "ToolTests",
             dependencies: [
-                "CommandSupport", "Checkpoints", "Tokenizers", "TestSupport", "cola-analyze", "cola-convert",
+                "CommandSupport", "LinearAlgebra", "Checkpoints", "Tokenizers", "TestSupport", "cola-analyze",
+                "cola-convert",
                 "cola-train",
             ],
             resources: [.copy("Fixtures")]),

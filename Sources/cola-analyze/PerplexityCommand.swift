@@ -50,6 +50,7 @@ struct PerplexityCommand: ParsableCommand {
         let configuration = try DecoderConfiguration(of: source)
         let streams = try input.load(for: source, configuration)
         let texts = try streams.map { try LossWindows($0, window: window, stride: stride) }
+        precision.announce(console)
         let decoder = try Decoder(from: source, precision: precision)
         let progress = console.progress("perplexity", unit: "tokens", total: texts.reduce(0) { $0 + $1.tokenCount })
         let losses = try LossWindows.losses(of: texts, decoder, batch: batch, path: source.path) {

@@ -73,6 +73,7 @@ struct TrainingRun {
             "settings: \(grouped(schedule.totalSteps)) steps of \(settings.batch) × \(settings.accumulation) sequences of "
                 + "\(settings.sequenceLength) tokens, \(settings.packing.rawValue), seed \(settings.seed), "
                 + "memory \(settings.memory.rawValue), precision \(settings.precision.rawValue)")
+        settings.precision.announce(console)
         let floor = schedule.shape == .constant ? "" : " to \(schedule.floor) of it"
         console.note(
             "AdamW: learning rate \(schedule.peak), warm-up \(schedule.warmupSteps) steps, then "
