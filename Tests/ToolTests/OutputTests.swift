@@ -53,7 +53,7 @@ struct OutputTests {
             before: "ulimit -f \(limit)")
     }
 
-    @Test("A full disk", .enabled(if: SmallDisk.canMount, "mounting a small disk needs rights"), arguments: 0..<5)
+    @Test("A full disk", .needsSmallDisk, arguments: 0..<5)
     func fullDisk(_ index: Int) throws {
         let (tool, arguments) = Self.commands[index]
         let disk = try #require(SmallDisk("disk", in: workplace, kibibytes: arguments[0] == "tokenize" ? 0 : 16))
@@ -66,7 +66,7 @@ struct OutputTests {
             73, tool, arguments + [output, "--quiet"], mentions: ["disk/out", "No space left on device"])
     }
 
-    @Test("A disk that can only be read", .enabled(if: SmallDisk.canMount, "mounting a small disk needs rights"))
+    @Test("A disk that can only be read", .needsSmallDisk)
     func readOnly() throws {
         let disk = try #require(SmallDisk("disk", in: workplace, kibibytes: 64, isReadOnly: true))
         for (tool, arguments) in Self.commands {

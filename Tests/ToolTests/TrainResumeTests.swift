@@ -159,7 +159,7 @@ struct ResumeTests {
 
     @Test(
         "A full disk ends the run, and the last checkpoint can be resumed elsewhere",
-        .enabled(if: SmallDisk.canMount, "mounting a small disk needs rights"))
+        .needsSmallDisk)
     func fullDisk() throws {
         try workplace.train("pretrain", ["out": "whole"])
         let size = try workplace.bytes(Workplace.checkpoint(8, of: "whole")).count

@@ -149,7 +149,7 @@ struct MetricsTests {
         #expect(error == .cannotWrite(path: other.path, reason: "No such file or directory"))
     }
 
-    @Test("A full disk leaves whole lines, the same steps in both files", .enabled(if: SmallDisk.canMount))
+    @Test("A full disk leaves whole lines, the same steps in both files", .needsSmallDisk)
     func fullDisk() throws {
         let disk = try #require(SmallDisk(".", in: place, kibibytes: 24))
         var log: MetricsLog? = try MetricsLog(in: folder())

@@ -210,7 +210,7 @@ struct RankHistoryTests {
         return nil
     }
 
-    @Test("A full disk leaves whole rows", .enabled(if: SmallDisk.canMount))
+    @Test("A full disk leaves whole rows", .needsSmallDisk)
     func fullDisk() throws {
         let disk = try #require(SmallDisk(".", in: place, kibibytes: 24))
         var sample = try sample()

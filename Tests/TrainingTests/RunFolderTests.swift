@@ -114,7 +114,7 @@ struct RunFolderTests {
         #expect(try folder.checkpoints().map(\.step) == [3, 4, 5])
     }
 
-    @Test("A full disk leaves the older checkpoints untouched and nothing unfinished", .enabled(if: SmallDisk.canMount))
+    @Test("A full disk leaves the older checkpoints untouched and nothing unfinished", .needsSmallDisk)
     func fullDisk() throws {
         let sample = try SampleRun()
         try sample.write(place.file("sample.h5"))
