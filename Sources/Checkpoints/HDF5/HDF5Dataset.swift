@@ -27,7 +27,7 @@ public enum HDF5Dataset {
             }
             var values = [Int64](repeating: 0, count: shape.reduce(1, *))
             guard !values.isEmpty else { return (shape, values) }
-            try HDF5TensorReader.requireComplete(object, shape: shape)
+            try object.requireComplete(shape: shape)
             if isSigned || bits < 64 {
                 try HDF5Library.check(H5Dread(object.id, chdf5_native_int64(), 0, 0, 0, &values))
             } else {
