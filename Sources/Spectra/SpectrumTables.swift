@@ -53,10 +53,14 @@ public enum SpectrumTables {
         ]
     }
 
+    /// The header line of a table of weight spectra.
+    public static let weightColumns =
+        "layer,module,rows,columns,index,singular_value,energy_fraction,cumulative_energy\r\n"
+
     /// The singular values of weight matrices, one row each.
     public static func writeWeightSpectra(_ entries: [WeightSpectra.Entry], to file: AtomicFile) throws(CheckpointError)
     {
-        try file.write("layer,module,rows,columns,index,singular_value,energy_fraction,cumulative_energy\r\n")
+        try file.write(weightColumns)
         for entry in entries {
             let prefix = "\(entry.layer),\(entry.module.rawValue),\(entry.rows),\(entry.columns),"
             try write(entry.singularValues, prefix: prefix, to: file)

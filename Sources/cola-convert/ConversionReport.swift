@@ -1,5 +1,6 @@
 import Checkpoints
 import CommandSupport
+import Glibc
 import LowRank
 import Transformer
 
@@ -23,16 +24,27 @@ struct ConversionReport {
         self.converted = converted
     }
 
-    /// Where the report goes. Sees now, rather than after the work, whether files can be made.
+    /// Where the report goes: beside the checkpoint.
     struct Files {
         let report: String
         let layers: String
+        private let output: String
 
-        init(output: String) throws {
+        init(output: String) {
+            self.output = output
             let stem = output.hasSuffix(".h5") ? String(output.dropLast(3)) : output
             report = stem + ".report.json"
             layers = stem + ".layers.csv"
+        }
+
+        /// Sees now, rather than after the work, whether files can be made.
+        func requireWritable() throws {
             for path in [output, report, layers] { try AtomicFile(path).discard() }
+        }
+
+        /// Removes the report on an earlier checkpoint of this name, so that none stands beside one that it is not about.
+        func removeEarlier() {
+            for path in [report, layers] where Leftover.isFile(path) { unlink(path) }
         }
     }
 

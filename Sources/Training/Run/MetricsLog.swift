@@ -23,7 +23,7 @@ public final class MetricsLog {
         claim = try FolderClaim(folder)
         try folder.removeLeftovers()
         let paths = Self.fileNames.map { "\(folder.path)/\($0)" }
-        let files = [try AtomicFile(paths[0]), try AtomicFile(paths[1])]
+        let files = [try AtomicFile(paths[0], needsFile: true), try AtomicFile(paths[1], needsFile: true)]
         try files[0].write(StepRecord.columns.joined(separator: ",") + "\n")
         for record in history {
             try files[0].write(record.tableLine)
