@@ -146,7 +146,7 @@ struct TrainingRun {
             if let last { table.append(["loss", fixed(last.loss, 4)]) }
             if let loss = last?.evaluationLoss {
                 table.append(["evaluation loss", fixed(loss, 4)])
-                table.append(["evaluation perplexity", fixed(exp(loss), 3)])
+                table.append(["evaluation perplexity", TextLoss.perplexityText(loss, 3)])
             }
             if state.skippedSteps > 0 { table.append(["skipped steps", grouped(state.skippedSteps)]) }
             table.append(["seconds", fixed(seconds, 1)])
