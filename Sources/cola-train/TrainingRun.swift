@@ -158,6 +158,9 @@ struct TrainingRun {
             ("loss", last.map { .number($0.loss) } ?? .null),
             ("evaluation_loss", last?.evaluationLoss.map { .number($0) } ?? .null),
         ])
+        if let last, !last.loss.isFinite {
+            result["reason"] = "the loss of the last step is not finite; it was skipped"
+        }
         for member in Provenance.tool().members { result[member.key] = member.value }
         try Console.output(JSONValue.object(result).text(indent: 2))
     }

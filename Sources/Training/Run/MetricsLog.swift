@@ -61,7 +61,9 @@ extension StepRecord {
         ]
         var members = zip(Self.columns, values).map { (key: $0, value: $1) }
         if !loss.isFinite || !gradientNorm.isFinite {
-            let reason = "skipped: the loss is \(loss), the gradient's norm \(gradientNorm)"
+            // The sign of what is no number says nothing.
+            func word(_ value: Double) -> String { value.isNaN ? "nan" : "\(value)" }
+            let reason = "skipped: the loss is \(word(loss)), the gradient's norm \(word(gradientNorm))"
             members.append(("reason", .string(reason)))
         }
         return JSONValue.object(JSONObject(members)).text() + "\n"

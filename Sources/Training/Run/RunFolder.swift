@@ -152,7 +152,7 @@ final class FolderClaim {
         // Some network file systems know no locks; there is nothing to hold there.
         guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK else {
             close(descriptor)
-            throw .cannotWrite(path: path, reason: "another process is training in this folder; choose another name")
+            throw .cannotWrite(path: path, reason: "another process is training in this folder")
         }
     }
 
