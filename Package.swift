@@ -48,7 +48,7 @@ let package = Package(
         .target(
             name: "Training",
             dependencies: ["Spectra", "LinearAlgebra", "Transformer", "Tokenizers", "Checkpoints", "CKernels"]),
-        .target(name: "CostModel", dependencies: ["Transformer"]),
+        .target(name: "CostModel", dependencies: ["Transformer", "Checkpoints"]),
         .target(
             name: "Report", dependencies: ["Spectra", "Checkpoints", "CCrypto"],
             // Into the code, so that an executable that is copied elsewhere still has them.

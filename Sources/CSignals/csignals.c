@@ -101,9 +101,13 @@ void csignals_remove_files(void) {
         char *path = atomic_load(&files[i]);
         if (path) unlink(path);
     }
-    for (int i = 0; i < slots; i++) {
-        char *path = atomic_load(&files[i]);
-        if (path) rmdir(path);
+    // One of them may be in another.
+    for (int removed = 1; removed;) {
+        removed = 0;
+        for (int i = 0; i < slots; i++) {
+            char *path = atomic_load(&files[i]);
+            if (path && rmdir(path) == 0) removed = 1;
+        }
     }
 }
 

@@ -23,12 +23,15 @@ public struct TensorInfo: Sendable, Equatable {
     public let storedType: String
     /// Bytes that the tensor takes in the file.
     public let storedBytes: Int
+    /// Why its elements cannot be read, where the directory says so already; its extents may then be unknown, and `[]`.
+    public let obstacle: String?
 
-    public init(name: String, shape: [Int], storedType: String, storedBytes: Int) {
+    public init(name: String, shape: [Int], storedType: String, storedBytes: Int, obstacle: String? = nil) {
         self.name = name
         self.shape = shape
         self.storedType = storedType
         self.storedBytes = storedBytes
+        self.obstacle = obstacle
     }
 
     public var count: Int { shape.reduce(1, *) }

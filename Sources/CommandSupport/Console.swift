@@ -41,9 +41,14 @@ public struct Console: Sendable {
 
     public static func writeError(_ text: String) { _ = write(text, to: STDERR_FILENO) }
 
-    /// Writes the result, and a line's end, to standard output.
-    public static func output(_ text: String) throws(CheckpointError) {
-        guard write(text + "\n", to: STDOUT_FILENO) else {
+    /// Writes the result, and a line's end, to standard output; where that is one of the files that were written, to
+    /// standard error.
+    public static func output(_ text: String, besides files: [String?] = []) throws(CheckpointError) {
+        var isTaken = false
+        for file in files.compactMap({ $0 }) where try OutputPlace(file) == .descriptor(STDOUT_FILENO) {
+            isTaken = true
+        }
+        guard write(text + "\n", to: isTaken ? STDERR_FILENO : STDOUT_FILENO) else {
             throw .cannotWrite(path: "standard output", reason: String(cString: strerror(errno)))
         }
     }

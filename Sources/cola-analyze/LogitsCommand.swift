@@ -31,6 +31,8 @@ struct LogitsCommand: ParsableCommand {
     func run() throws {
         let console = consoleOptions.console
         prepareNumerics(console)
+        try OutputCheck(checkpoints: [checkpoint.checkpoint], files: [checkpoint.config] + input.paths)
+            .require([.stream(out)])
         let source = try checkpoint.open()
         let configuration = try DecoderConfiguration(of: source)
         let sequences = try input.load(for: source, configuration).flatMap { stream in
@@ -60,9 +62,9 @@ struct LogitsCommand: ParsableCommand {
             var record = Provenance.tool()
             record["out"] = .string(out)
             record["shape"] = .array(shape.map { .integer($0) })
-            try Console.output(JSONValue.object(record).text(indent: 2))
+            try Console.output(JSONValue.object(record).text(indent: 2), besides: [out])
         } else {
-            try Console.output("\(out)  float32 \(shape)")
+            try Console.output("\(out)  float32 \(shape)", besides: [out])
         }
     }
 }

@@ -76,7 +76,7 @@ struct PerplexityCommand: ParsableCommand {
         }
         var table = TextTable([("text", .left), ("tokens", .right), ("nats/token", .right), ("perplexity", .right)])
         func append(_ name: String, _ score: TextLoss) {
-            table.append([name, grouped(score.tokens), fixed(score.mean, 4), fixed(score.perplexity, 3)])
+            table.append([name, grouped(score.tokens), fixed(score.mean, 4), score.perplexityText(3)])
         }
         for (name, score) in scores { append(name, score) }
         if scores.count > 1 { append("all", total) }

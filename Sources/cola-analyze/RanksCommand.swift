@@ -41,6 +41,8 @@ struct RanksCommand: ParsableCommand {
     func run() throws {
         let console = consoleOptions.console
         prepareNumerics(console)
+        try OutputCheck(checkpoints: [checkpoint.checkpoint], files: [checkpoint.config] + calibration.paths)
+            .require([.stream(out)] + (calibration.saveMoments.map { [.file($0)] } ?? []))
         let start = monotonicSeconds()
         let source = try checkpoint.open()
         let configuration = try DecoderConfiguration(of: source)
@@ -61,9 +63,9 @@ struct RanksCommand: ParsableCommand {
         try plan.commit()
         console.note("done in \(fixed(monotonicSeconds() - start, 1)) s, peak memory \(byteCount(peakMemory()))")
         if consoleOptions.json {
-            try Console.output(JSONValue.object(record).text(indent: 2))
+            try Console.output(JSONValue.object(record).text(indent: 2), besides: [out])
         } else {
-            try Console.output(PlanTable(planning.plan, configuration).text + "\n\n\(out)")
+            try Console.output(PlanTable(planning.plan, configuration).text + "\n\n\(out)", besides: [out])
         }
     }
 }

@@ -11,6 +11,9 @@ struct SpectrumRun {
     let console: Console
     private var timer = PhaseTimer()
 
+    static let fileNames = ["spectra.csv", "ranks.csv", "run.json", weightSpectra]
+    private static let weightSpectra = "weight_spectra.csv"
+
     init(command: SpectrumCommand, console: Console) {
         self.command = command
         self.console = console
@@ -89,6 +92,10 @@ struct SpectrumRun {
         let run = try AtomicFile("\(command.out)/run.json")
         try run.write(JSONValue.object(record).text(indent: 2) + "\n")
         try AtomicFile.commit(files + [run])
+        if !command.weights {
+            Leftover.clear(
+                "\(command.out)/\(Self.weightSpectra)", startingWith: SpectrumTables.weightColumns, console: console)
+        }
     }
 
     private func sequences(of streams: [TokenStream]) throws -> [ArraySlice<UInt32>] {
@@ -126,7 +133,7 @@ struct SpectrumRun {
         let progress = console.progress("weights", unit: "matrices", total: layers.count * modules.count)
         let entries = try WeightSpectra.compute(decoder, layers: layers, modules: modules) { progress.update($0) }
         progress.finish()
-        let file = try AtomicFile("\(command.out)/weight_spectra.csv")
+        let file = try AtomicFile("\(command.out)/\(Self.weightSpectra)")
         try SpectrumTables.writeWeightSpectra(entries, to: file)
         return file
     }

@@ -19,7 +19,8 @@ struct ConversionRun {
         let source = try command.checkpoint.open()
         let configuration = try DecoderConfiguration(of: source)
         try DenseModel.require(source, configuration)
-        let files = try ConversionReport.Files(output: command.output)
+        let files = ConversionReport.Files(output: command.output)
+        try files.requireWritable()
         let sequences = try command.calibration.sequences(for: source, configuration)
         let texts = try evaluationTexts(source, configuration)
         let dense = try Decoder(from: source)
@@ -57,6 +58,7 @@ struct ConversionRun {
         report.calibration = calibration
         let provenance = try provenance(source, calibration)
         try write(converted.decoder, configuration: text, provenance: provenance, tokenizer: try source.tokenizer())
+        files.removeEarlier()
         let written = try reread(converted.decoder)
         timer.end("write")
         try measure(&report, dense, written, sequences, texts)
@@ -64,9 +66,10 @@ struct ConversionRun {
         let record = report.json(provenance: provenance, seconds: timer.json)
         try report.write(record, to: files)
         if command.consoleOptions.json {
-            try Console.output(JSONValue.object(record).text(indent: 2))
+            try Console.output(JSONValue.object(record).text(indent: 2), besides: [files.report, files.layers])
         } else {
-            try Console.output(report.text(output: command.output, files: files))
+            try Console.output(
+                report.text(output: command.output, files: files), besides: [files.report, files.layers])
         }
         console.note("done in \(fixed(timer.total, 1)) s, peak memory \(byteCount(peakMemory()))")
     }

@@ -96,6 +96,12 @@ struct DenseToLowrankCommand: ParsableCommand {
     func run() throws {
         let console = consoleOptions.console
         prepareNumerics(console)
+        let files = ConversionReport.Files(output: output)
+        try OutputCheck(
+            checkpoints: [checkpoint.checkpoint], files: [checkpoint.config, plan] + calibration.paths + evaluate
+        ).require(
+            [.file(output), .stream(files.report), .stream(files.layers)]
+                + (calibration.saveMoments.map { [.file($0)] } ?? []))
         var run = ConversionRun(command: self, console: console)
         try run.execute()
     }

@@ -30,6 +30,7 @@ struct TokenizeCommand: ParsableCommand {
     @OptionGroup var consoleOptions: ConsoleOptions
 
     func run() throws {
+        try OutputCheck(checkpoints: [tokenizer], files: text).require([.tokens(out)])
         let tokenizer = try CommandSupport.tokenizer(at: tokenizer)
         let progress = consoleOptions.console.progress("tokenize", unit: "texts", total: text.count)
         var ids: [UInt32] = []
@@ -51,9 +52,10 @@ struct TokenizeCommand: ParsableCommand {
             record["tokens"] = .integer(ids.count)
             record["bytes"] = .integer(bytes)
             record["megabytes_per_second"] = .number(Double(bytes) / 1e6 / max(seconds, 1e-9))
-            try Console.output(JSONValue.object(record).text(indent: 2))
+            try Console.output(JSONValue.object(record).text(indent: 2), besides: [out])
         } else {
-            try Console.output("\(out)  \(grouped(ids.count)) tokens from \(byteCount(bytes)) of text")
+            try Console.output(
+                "\(out)  \(grouped(ids.count)) tokens from \(byteCount(bytes)) of text", besides: [out])
         }
     }
 }

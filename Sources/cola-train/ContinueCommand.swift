@@ -43,6 +43,9 @@ struct ContinueCommand: ParsableCommand {
     func run() throws {
         let console = consoleOptions.console
         prepareNumerics(console)
+        try OutputCheck(
+            checkpoints: [checkpoint.checkpoint, teacher.teacher], files: [checkpoint.config] + data.input.paths
+        ).require([.folder(out, names: RunFolder.tableNames)])
         let source = try checkpoint.open()
         let configuration = try DecoderConfiguration(of: source)
         let masters = try DecoderWeights(from: source, configuration)

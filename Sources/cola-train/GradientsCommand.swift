@@ -29,6 +29,8 @@ struct GradientsCommand: ParsableCommand {
     func run() throws {
         let console = consoleOptions.console
         prepareNumerics(console)
+        try OutputCheck(checkpoints: [checkpoint.checkpoint], files: [checkpoint.config] + input.paths)
+            .require([.file(out)])
         let source = try checkpoint.open()
         let configuration = try DecoderConfiguration(of: source)
         let sequences = try input.load(for: source, configuration).flatMap { stream in

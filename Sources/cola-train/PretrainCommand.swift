@@ -85,6 +85,8 @@ struct PretrainCommand: ParsableCommand {
     func run() throws {
         let console = consoleOptions.console
         prepareNumerics(console)
+        try OutputCheck(checkpoints: [like, tokenizer], files: [config] + data.input.paths)
+            .require([.folder(out, names: RunFolder.tableNames)])
         let (text, configuration, masters, blob) = try like.map(start(like:)) ?? start()
         let preset = preset.recipe
         var settings = try recipe.settings(

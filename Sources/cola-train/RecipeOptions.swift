@@ -1,5 +1,6 @@
 import ArgumentParser
 import CommandSupport
+import Tokenizers
 import Training
 import Transformer
 
@@ -41,6 +42,9 @@ struct CorpusOptions: ParsableArguments {
             "Token ids instead: .npy, .u16 or .u32, which may be larger than memory, or file.h5:/path/to/dataset.",
             valueName: "file"))
     var tokens: [String] = []
+
+    /// The files, without names of datasets.
+    var paths: [String] { text + tokens.map(TokenFile.path) }
 
     /// Whether there is exactly one kind of input.
     var isOneKind: Bool { text.isEmpty != tokens.isEmpty }

@@ -41,6 +41,8 @@ struct ResumeCommand: ParsableCommand {
         guard stat(place, &status) == 0 else { throw CheckpointError.missing(path: place) }
         let isFolder = status.st_mode & S_IFMT == S_IFDIR
         let folder = try RunFolder(existing: isFolder ? place : Self.folder(of: place))
+        try OutputCheck(checkpoints: [teacher], files: input.paths)
+            .require([.folder(folder.path, names: RunFolder.tableNames)])
         let path = isFolder ? try folder.newestCheckpoint() : place
         let (source, state) = try RunFile.read(path: path)
         let configuration = try DecoderConfiguration(of: source)

@@ -147,7 +147,7 @@ struct TrainingRun {
             if let last { table.append(["loss", fixed(last.loss, 4)]) }
             if let loss = last?.evaluationLoss {
                 table.append(["evaluation loss", fixed(loss, 4)])
-                table.append(["evaluation perplexity", fixed(exp(loss), 3)])
+                table.append(["evaluation perplexity", TextLoss.perplexityText(loss, 3)])
             }
             if state.skippedSteps > 0 { table.append(["skipped steps", grouped(state.skippedSteps)]) }
             table.append(["seconds", fixed(seconds, 1)])
@@ -159,6 +159,9 @@ struct TrainingRun {
             ("loss", last.map { .number($0.loss) } ?? .null),
             ("evaluation_loss", last?.evaluationLoss.map { .number($0) } ?? .null),
         ])
+        if let last, !last.loss.isFinite {
+            result["reason"] = "the loss of the last step is not finite; it was skipped"
+        }
         for member in Provenance.tool().members { result[member.key] = member.value }
         try Console.output(JSONValue.object(result).text(indent: 2))
     }

@@ -10,8 +10,8 @@ import Tensors
 /// model's tensor names – flat with dots in the names, or nested groups; wrappers such as `module.` are removed, the
 /// `model.` of a bare model's dump is added, and CoLA-M names become the canonical ones.
 ///
-/// Opening reads the directory only. A tensor that is damaged, cut short or was
-/// never written is an error, never a value.
+/// Opening reads the directory only. A tensor that is damaged, cut short, kept in another file or was never written is an
+/// error, never a value.
 public final class HDF5Checkpoint: TensorSource {
     public let path: String
     public let formatName: String
@@ -65,6 +65,9 @@ public final class HDF5Checkpoint: TensorSource {
     public func read(_ name: String, rows: Range<Int>?, into destination: UnsafeMutableBufferPointer<Float>) throws {
         guard let entry = entries[name] else {
             throw CheckpointError.tensors(path: path, problems: ["\(name): missing"])
+        }
+        if case .elsewhere(let reason) = entry.type {
+            throw CheckpointError.unreadable(path: path, reason: "\(name): \(reason)")
         }
         guard case .float(let type) = entry.type else {
             throw CheckpointError.invalid(
