@@ -37,14 +37,6 @@ public struct TensorInfo: Sendable, Equatable {
     public var count: Int { shape.reduce(1, *) }
 }
 
-/// The text ↔ token mapping that travels with the weights.
-public enum TokenizerBlob: Sendable, Equatable {
-    /// The text of a Hugging Face `tokenizer.json`, as UTF-8 bytes.
-    case tokenizerJSON([UInt8])
-    /// A serialised sentencepiece model.
-    case sentencepiece([UInt8])
-}
-
 /// A file of named tensors under canonical (Hugging Face) names. Each file format has one implementation; whoever
 /// computes with the weights sees only this.
 ///

@@ -26,7 +26,7 @@ struct InspectCommand: ParsableCommand {
     }
 
     private func tokenizerName(_ source: any TensorSource) throws -> String {
-        switch try source.tokenizer() {
+        switch try source.tokenizer()?.content {
         case .tokenizerJSON(let bytes): "tokenizer.json, \(byteCount(bytes.count))"
         case .sentencepiece(let bytes): "sentencepiece model, \(byteCount(bytes.count))"
         case nil: "none"

@@ -215,7 +215,8 @@ public struct HuggingFaceExporter: Sendable {
     ) throws -> [(name: String, bytes: [UInt8])] {
         var settings: JSONObject = [:]
         let file: (name: String, bytes: [UInt8])
-        switch try source.tokenizer() {
+        let blob = try source.tokenizer()
+        switch blob?.content {
         case nil: return []
         case .sentencepiece(let bytes):
             file = ("tokenizer.model", bytes)
@@ -231,6 +232,7 @@ public struct HuggingFaceExporter: Sendable {
                 settings[key] = Self.token(identifier, tokenizer)
             }
         }
+        for member in blob?.settings.json.members ?? [] { settings[member.key] = member.value }
         settings["clean_up_tokenization_spaces"] = false
         if let length = configuration["max_position_embeddings"] { settings["model_max_length"] = length }
         return [file, ("tokenizer_config.json", JSONValue.object(settings).serialized(indent: 2))]
