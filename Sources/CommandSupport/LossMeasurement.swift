@@ -33,6 +33,8 @@ public struct TextLoss: Sendable, Equatable {
 /// The windows that a text's loss is measured over.
 ///
 /// Each window scores only tokens that the one before has not; the first token of a text has no context and is not scored.
+/// A BOS in front of a text is that first token: it belongs to the first window alone, as where a text is tokenised with it
+/// and then cut.
 public struct LossWindows: Sendable {
     private struct Window {
         let tokens: ArraySlice<UInt32>
@@ -49,12 +51,13 @@ public struct LossWindows: Sendable {
     /// - Throws: `InputError` for a text that is shorter than a window that was asked for, or than two tokens.
     public init(_ stream: TokenStream, window: Int? = nil, stride: Int? = nil) throws {
         name = stream.name
-        let length = window ?? stream.rowLength ?? 512
+        let length = window ?? stream.usualLength
         let step = stride ?? length
         guard step <= length else { throw InputError("--stride \(step): larger than the window of \(length) tokens") }
-        let texts = stream.sequences(length: stream.rowLength ?? stream.ids.count)
-        windows = try texts.flatMap { text in
-            guard text.count >= length || (text.count >= 2 && window == nil) else {
+        // Rows that were filled up have any length.
+        let areCut = stream.paddingCount > 0
+        windows = try stream.texts.flatMap { text in
+            guard text.count >= length || (text.count >= 2 && window == nil) || areCut else {
                 throw InputError(
                     "\(stream.name): \(text.count) tokens are fewer than one window of \(length); "
                         + "give a longer text or --window \(max(2, text.count))")
@@ -70,6 +73,7 @@ public struct LossWindows: Sendable {
             }
             return windows
         }
+        guard !windows.isEmpty else { throw InputError("\(stream.name): texts of one token, expected at least two") }
     }
 
     public var tokenCount: Int { windows.reduce(0) { $0 + $1.tokens.count } }

@@ -28,7 +28,8 @@ struct SpectrumRun {
         // Sees now, rather than after hours, whether files can be made.
         try AtomicFile("\(command.out)/run.json").discard()
         let streams = try command.input.load(for: source, configuration)
-        let sequences = try self.sequences(of: streams)
+        streams.describe(each: "sequence", console)
+        let sequences = try streams.sequences(length: command.sequenceLength, maxTokens: command.input.maxTokens)
         if command.saveMoments != nil { try DenseModel.require(source, configuration) }
         timer.end("read_input")
 
@@ -55,7 +56,8 @@ struct SpectrumRun {
         timer.end("decompose")
         if let file = command.saveMoments {
             _ = try Calibration(decoder, fingerprint: decoder.weights.fingerprint, console: console).collect(
-                sequences, labelSeed: 0, paths: command.input.paths, saveTo: file, provenance: Provenance.tool())
+                sequences, labelSeed: 0, paths: command.input.paths, saveTo: file,
+                provenance: JSONObject(Provenance.tool().members + streams.record.members))
             timer.end("save_moments")
         }
 
@@ -64,6 +66,7 @@ struct SpectrumRun {
         warnIfFewTokens(tokens, measured)
         var record = provenance(
             try hashes.value(), source: source, decoder: decoder, tokens: tokens, sequences: sequences.count)
+        for member in streams.record.members { record[member.key] = member.value }
         try writeFiles(measured, alphas: alphas.map(\.text), decoder, layers: layers, &record)
         folder.keep()
         if command.consoleOptions.json {
@@ -95,16 +98,6 @@ struct SpectrumRun {
             Leftover.clear(
                 "\(command.out)/\(Self.weightSpectra)", startingWith: SpectrumTables.weightColumns, console: console)
         }
-    }
-
-    private func sequences(of streams: [TokenStream]) throws -> [ArraySlice<UInt32>] {
-        let sequences = streams.flatMap { stream in
-            stream.sequences(length: command.sequenceLength ?? stream.rowLength ?? 512)
-        }
-        guard sequences.reduce(0, { $0 + $1.count }) >= 2 else {
-            throw InputError("\(streams.first?.name ?? "input"): fewer than two tokens")
-        }
-        return sequences
     }
 
     /// Runs the sequences through the decoder, a few at a time, while the analysis watches; returns the token count.

@@ -92,9 +92,12 @@ struct PretrainCommand: ParsableCommand {
         var settings = try recipe.settings(
             data: data, defaults: (preset.learningRate, preset.steps, preset.warmupSteps, 64), weights: masters)
         settings.rankTracking = try ranks.tracking(layers: configuration.layers)
+        let special = SpecialIDs((try? JSONValue(parsing: text))?.objectValue, path: like ?? config ?? "--text")
         let corpus = try Corpus(
-            data.input, tokenizer: blob, tokenizerPath: tokenizer ?? like ?? "--text", settings: settings,
-            configuration: configuration)
+            data.input, tokenizer: special.completing(blob), tokenizerPath: tokenizer ?? like ?? "--text",
+            settings: settings, configuration: configuration
+        ) { try TextRules(data, tokenizer: $0, special, vocabulary: configuration.vocabularySize) }
+        corpus.describe(console)
         var provenance = Provenance.tool()
         provenance["seed"] = .string("\(recipe.seed)")
         provenance["data"] = .object(corpus.record)

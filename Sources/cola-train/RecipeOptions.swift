@@ -8,6 +8,8 @@ import Transformer
 struct DataOptions: ParsableArguments {
     @OptionGroup var input: CorpusOptions
 
+    @OptionGroup var sequenceOptions: SequenceOptions
+
     @Option(help: ArgumentHelp("Tokens of a sequence.", valueName: "count"))
     var sequenceLength = 256
 
@@ -16,6 +18,13 @@ struct DataOptions: ParsableArguments {
             "packed: windows over all texts in a row; documents: each text, row of a 2-D file, or stretch between end tokens by itself.",
             valueName: "packing"))
     var packing = Packing.packed
+
+    @Option(
+        parsing: .upToNextOption,
+        help: ArgumentHelp(
+            "Ids that end documents (default: the tokenizer's end token and eos_token_id of the configuration).",
+            valueName: "id"))
+    var documentEnd: [IDList] = []
 
     @Option(
         help: ArgumentHelp(
@@ -27,6 +36,16 @@ struct DataOptions: ParsableArguments {
 
     @Option(help: ArgumentHelp("Sequences of an evaluation at most.", valueName: "count"))
     var evaluationSequences = 256
+
+    /// Number of files.
+    var inputs: Int { input.text.count + input.tokens.count }
+
+    func validate() throws {
+        try sequenceOptions.validate(hasTokens: !input.tokens.isEmpty)
+        if !documentEnd.isEmpty, packing == .packed, inputs < 2 {
+            throw ValidationError("--document-end: one text that is packed is not divided; see --packing documents.")
+        }
+    }
 }
 
 /// Files of text or tokens.
