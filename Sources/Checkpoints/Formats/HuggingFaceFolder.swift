@@ -56,7 +56,7 @@ public final class HuggingFaceFolder: TensorSource {
         let hasModel = MappedFile.exists(model)
         let hasText = MappedFile.exists(json)
         guard hasModel || hasText else { return nil }
-        var settings = try TokenizerSettings.beside(tokenizerIn: folder)
+        var settings = try TokenizerSettings.beside(json)
         if hasText {
             let text = try MappedFile.contents(json)
             let value = try MappedFile.json(text, path: json, place: "")
@@ -81,7 +81,7 @@ public final class HuggingFaceFolder: TensorSource {
 
     // MARK: - Opening
 
-    private static func parent(of path: String) -> String {
+    static func parent(of path: String) -> String {
         guard let slash = path.lastIndex(of: "/") else { return "." }
         return slash == path.startIndex ? "/" : String(path[..<slash])
     }
