@@ -61,7 +61,7 @@ public struct TokenOptions: ParsableArguments {
             throw ValidationError("Give the input as either --text FILE… or --tokens FILE.")
         }
         if let maxTokens, maxTokens < 1 { throw ValidationError("--max-tokens \(maxTokens): expected at least 1.") }
-        try sequenceOptions.validate(hasTokens: tokens != nil)
+        try sequenceOptions.validate(hasText: !text.isEmpty, hasTokens: tokens != nil)
     }
 
     /// The files that are read.
@@ -141,12 +141,14 @@ extension TokenStream {
     }
 }
 
-/// The tokenizer of a file: a tokenizer.json, a sentencepiece model, a llama2.c tokenizer.
+/// The tokenizer of a file: a tokenizer.json, a sentencepiece model, a llama2.c tokenizer. The first two come with what
+/// the tokenizer_config.json beside them says.
 public func readTokenizer(_ path: String) throws -> TokenizerBlob {
     let bytes = try readText(path)
     let first = bytes.first { !" \n\r\t".utf8.contains($0) }
-    if first == UInt8(ascii: "{") { return .tokenizerJSON(bytes) }
-    let blob = TokenizerBlob.sentencepiece(bytes)
+    let settings = try TokenizerSettings.beside(path)
+    if first == UInt8(ascii: "{") { return TokenizerBlob(.tokenizerJSON(bytes), settings: settings) }
+    let blob = TokenizerBlob(.sentencepiece(bytes), settings: settings)
     do {
         _ = try makeTokenizer(from: blob, path: path)
         return blob

@@ -32,7 +32,8 @@ struct RanksCommand: ParsableCommand {
     @OptionGroup var consoleOptions: ConsoleOptions
 
     func validate() throws {
-        try calibration.sequenceOptions.validate(hasTokens: calibration.tokens != nil)
+        try calibration.sequenceOptions.validate(
+            hasText: !calibration.text.isEmpty, hasTokens: calibration.tokens != nil)
         guard ranks.isGiven else {
             throw ValidationError(
                 "Say how to choose ranks: --rank, --rank-ratio, --alpha, --keep, --max-bytes or --max-flops.")

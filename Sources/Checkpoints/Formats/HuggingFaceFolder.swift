@@ -63,7 +63,7 @@ public final class HuggingFaceFolder: TensorSource {
         let hasModel = try MappedFile.isThere(model)
         let hasText = try MappedFile.isThere(json)
         guard hasModel || hasText else { return nil }
-        var settings = try TokenizerSettings.beside(tokenizerIn: folder)
+        var settings = try TokenizerSettings.beside(json)
         if hasText {
             let text = try MappedFile.contents(json)
             let value = try MappedFile.json(text, path: json, place: "")
@@ -88,7 +88,7 @@ public final class HuggingFaceFolder: TensorSource {
 
     // MARK: - Opening
 
-    private static func parent(of path: String) -> String {
+    static func parent(of path: String) -> String {
         guard let slash = path.lastIndex(of: "/") else { return "." }
         return slash == path.startIndex ? "/" : String(path[..<slash])
     }
