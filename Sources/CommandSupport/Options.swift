@@ -15,9 +15,7 @@ public struct CheckpointOptions: ParsableArguments {
 
     public init() {}
 
-    public func open() throws -> any TensorSource {
-        try Checkpoint.open(checkpoint, configurationPath: config)
-    }
+    public func open() throws -> any TensorSource { try openCheckpoint(checkpoint, config: config) }
 }
 
 /// What is printed besides the result.
@@ -141,23 +139,6 @@ extension TokenStream {
     }
 }
 
-/// The tokenizer of a file: a tokenizer.json, a sentencepiece model, a llama2.c tokenizer. The first two come with what
-/// the tokenizer_config.json beside them says.
-public func readTokenizer(_ path: String) throws -> TokenizerBlob {
-    let bytes = try readText(path)
-    let first = bytes.first { !" \n\r\t".utf8.contains($0) }
-    let settings = try TokenizerSettings.beside(path)
-    if first == UInt8(ascii: "{") { return TokenizerBlob(.tokenizerJSON(bytes), settings: settings) }
-    let blob = TokenizerBlob(.sentencepiece(bytes), settings: settings)
-    do {
-        _ = try makeTokenizer(from: blob, path: path)
-        return blob
-    } catch {
-        // Not a sentencepiece model; the other binary format says best what is wrong with it.
-        return try Llama2CTokenizer.read(path)
-    }
-}
-
 /// Number of ids of a tokenizer that can be used; throws if it cannot.
 public func checkTokenizer(_ blob: TokenizerBlob, path: String) throws -> Int {
     try makeTokenizer(from: blob, path: path).vocabularySize
@@ -166,10 +147,8 @@ public func checkTokenizer(_ blob: TokenizerBlob, path: String) throws -> Int {
 /// The tokenizer of a checkpoint or of a tokenizer file.
 public func tokenizer(at path: String) throws -> any Tokenizer {
     do {
-        return try makeTokenizer(of: try Checkpoint.open(path))
-    } catch let error as CheckpointError {
-        guard case .unreadable = error else { throw error }
-        guard let blob = try? readTokenizer(path) else { throw error }
-        return try makeTokenizer(from: blob, path: path)
+        return try makeTokenizer(of: try Checkpoint.openStored(path))
+    } catch is CheckpointError {
+        return try makeTokenizer(from: readTokenizer(path), path: path)
     }
 }
