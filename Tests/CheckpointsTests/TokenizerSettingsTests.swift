@@ -13,7 +13,8 @@ struct TokenizerSettingsTests {
     init() throws {
         folder = try TemporaryFolder()
         _ = try HuggingFaceExporter(provenance: "{}").export(
-            MemorySource([("model.norm.weight", [2], [1, 2])], configuration: [:]), to: folder.file("model"))
+            MemorySource([("model.norm.weight", [2], [1, 2])], configuration: ["model_type": "llama"]),
+            to: folder.file("model"))
     }
 
     private func settings() throws -> TokenizerSettings? {
@@ -79,7 +80,7 @@ struct TokenizerSettingsTests {
             try writer.finish()
             #expect(try HDF5Checkpoint(path: path).tokenizer() == blob)
 
-            let source = MemorySource([("model.norm.weight", [2], [1, 2])], configuration: [:])
+            let source = MemorySource([("model.norm.weight", [2], [1, 2])], configuration: ["model_type": "llama"])
             source.blob = blob
             let target = folder.file(UUID().uuidString)
             _ = try HuggingFaceExporter(provenance: "{}").export(source, to: target)

@@ -124,7 +124,7 @@ struct RowPaddingTests {
             ("b", ["own.h5", "b.h5", "--tokens", "plain.npy", "--evaluate", "plain.npy"]),
         ] {
             let outcome = try workplace.run(
-                .convert, ["dense-to-lowrank"] + input + ["--keep", "0.6", "--anchor", "--json", "--quiet"])
+                .convert, ["dense-to-lowrank"] + input + ["--keep", "0.7", "--anchor", "--json", "--quiet"])
             try #require(outcome.status == 0, "\(name): \(outcome)")
             reports.append(try JSONValue(parsing: outcome.output))
         }
@@ -135,7 +135,7 @@ struct RowPaddingTests {
         let refined = try workplace.run(
             .convert,
             [
-                "dense-to-lowrank", "padded.h5", "c.h5", "--tokens", "filled.npy", "--keep", "0.6", "--refine", "1",
+                "dense-to-lowrank", "padded.h5", "c.h5", "--tokens", "filled.npy", "--keep", "0.7", "--refine", "1",
                 "--quiet",
             ])
         #expect(refined.status == 0, "\(refined)")

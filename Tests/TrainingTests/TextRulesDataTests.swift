@@ -95,7 +95,7 @@ struct TextRulesDataTests {
     func prefix(length: Int) throws {
         for prefix in [[Self.bos], [Self.bos, 2]] as [[UInt32]] {
             let documents = texts([1, 2, 17, 16, 5, 33])
-            var ids = documents.flatMap { $0 + [3] }
+            var ids = documents.flatMap { document -> [UInt32] in document + [3] }
             // One has it already, one is empty.
             ids += [3] + prefix + documents[2]
             let plain = (documents + [documents[2]]).map { TokenCorpus(name: "plain", ids: prefix + $0) }
@@ -114,7 +114,9 @@ struct TextRulesDataTests {
             texts.map { TokenCorpus(name: "text", ids: $0, prefix: [Self.bos]) }
                 + [TokenCorpus(name: "rows", ids: rows, rowLength: 14, padding: Padding(id: 0), prefix: [Self.bos])],
             length: length, packing: .packed, separator: 3)
-        let stream = texts.flatMap { [Self.bos] + $0 + [3] } + texts.flatMap { [Self.bos] + $0 }
+        let stream =
+            texts.flatMap { text -> [UInt32] in [Self.bos] + text + [3] }
+            + texts.flatMap { text -> [UInt32] in [Self.bos] + text }
         try expectSame(
             found, try data([TokenCorpus(name: "plain", ids: stream)], length: length, packing: .packed), "\(length)")
         // Of a text that ends in another known end no separator follows.
