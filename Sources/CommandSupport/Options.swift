@@ -15,9 +15,7 @@ public struct CheckpointOptions: ParsableArguments {
 
     public init() {}
 
-    public func open() throws -> any TensorSource {
-        try Checkpoint.open(checkpoint, configurationPath: config)
-    }
+    public func open() throws -> any TensorSource { try openCheckpoint(checkpoint, config: config) }
 }
 
 /// What is printed besides the result.
@@ -60,7 +58,7 @@ public struct TokenOptions: ParsableArguments {
             throw ValidationError("Give the input as either --text FILE… or --tokens FILE.")
         }
         if let maxTokens, maxTokens < 1 { throw ValidationError("--max-tokens \(maxTokens): expected at least 1.") }
-        try sequenceOptions.validate(hasTokens: tokens != nil)
+        try sequenceOptions.validate(hasText: !text.isEmpty, hasTokens: tokens != nil)
     }
 
     /// The files that are read.
@@ -140,21 +138,6 @@ extension TokenStream {
     }
 }
 
-/// The tokenizer of a file: a tokenizer.json, a sentencepiece model, a llama2.c tokenizer.
-public func readTokenizer(_ path: String) throws -> TokenizerBlob {
-    let bytes = try readText(path)
-    let first = bytes.first { !" \n\r\t".utf8.contains($0) }
-    if first == UInt8(ascii: "{") { return .tokenizerJSON(bytes) }
-    let blob = TokenizerBlob.sentencepiece(bytes)
-    do {
-        _ = try makeTokenizer(from: blob, path: path)
-        return blob
-    } catch {
-        // Not a sentencepiece model; the other binary format says best what is wrong with it.
-        return try Llama2CTokenizer.read(path)
-    }
-}
-
 /// Number of ids of a tokenizer that can be used; throws if it cannot.
 public func checkTokenizer(_ blob: TokenizerBlob, path: String) throws -> Int {
     try makeTokenizer(from: blob, path: path).vocabularySize
@@ -163,10 +146,8 @@ public func checkTokenizer(_ blob: TokenizerBlob, path: String) throws -> Int {
 /// The tokenizer of a checkpoint or of a tokenizer file.
 public func tokenizer(at path: String) throws -> any Tokenizer {
     do {
-        return try makeTokenizer(of: try Checkpoint.open(path))
-    } catch let error as CheckpointError {
-        guard case .unreadable = error else { throw error }
-        guard let blob = try? readTokenizer(path) else { throw error }
-        return try makeTokenizer(from: blob, path: path)
+        return try makeTokenizer(of: try Checkpoint.openStored(path))
+    } catch is CheckpointError {
+        return try makeTokenizer(from: readTokenizer(path), path: path)
     }
 }

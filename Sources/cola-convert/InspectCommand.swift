@@ -20,16 +20,20 @@ struct InspectCommand: ParsableCommand {
     var json = false
 
     func run() throws {
-        let source = try checkpoint.open()
-        let facts = Facts(source, hasTokenizer: try tokenizerName(source))
+        let source = try checkpoint.openStored()
+        let facts = Facts(source, hasTokenizer: tokenizerName(source))
         try Console.output(json ? JSONValue.object(facts.json).text(indent: 2) : facts.text)
     }
 
-    private func tokenizerName(_ source: any TensorSource) throws -> String {
-        switch try source.tokenizer()?.content {
-        case .tokenizerJSON(let bytes): "tokenizer.json, \(byteCount(bytes.count))"
-        case .sentencepiece(let bytes): "sentencepiece model, \(byteCount(bytes.count))"
-        case nil: "none"
+    private func tokenizerName(_ source: any TensorSource) -> String {
+        do {
+            switch try source.tokenizer()?.content {
+            case .tokenizerJSON(let bytes): return "tokenizer.json, \(byteCount(bytes.count))"
+            case .sentencepiece(let bytes): return "sentencepiece model, \(byteCount(bytes.count))"
+            case nil: return "none"
+            }
+        } catch {
+            return "not readable: \(error)"
         }
     }
 }
@@ -46,7 +50,8 @@ private struct Facts {
     init(_ source: any TensorSource, hasTokenizer: String) {
         self.source = source
         tokenizer = hasTokenizer
-        parameters = source.tensors.reduce(0) { $0 + $1.count }
+        // One more name of a stored tensor takes no bytes, and is no further parameter.
+        parameters = source.tensors.reduce(0) { $0 + ($1.storedBytes > 0 ? $1.count : 0) }
         storedBytes = source.tensors.reduce(0) { $0 + $1.storedBytes }
         let factors = source.tensors.filter { $0.name.hasSuffix(".cola_a") }
         let dense = source.tensors.filter { $0.name.hasSuffix("_proj.weight") }
@@ -91,7 +96,7 @@ private struct Facts {
     /// JSON text as a value; text that is not JSON as a string.
     private func parsed(_ text: String?) -> JSONValue {
         guard let text else { return .null }
-        return (try? JSONValue(parsing: text)) ?? .string(text)
+        return (try? JSONValue(parsing: text, allowsNonFinite: true)) ?? .string(text)
     }
 
     var text: String {
