@@ -31,6 +31,7 @@ struct TokenizeCommand: ParsableCommand {
 
     func run() throws {
         try OutputCheck(checkpoints: [tokenizer], files: text).require([.tokens(out)])
+        try TokenFile.requireWritable(out)
         let tokenizer = try CommandSupport.tokenizer(at: tokenizer)
         let progress = consoleOptions.console.progress("tokenize", unit: "texts", total: text.count)
         var ids: [UInt32] = []
