@@ -37,6 +37,7 @@ struct TokenizeCommand: ParsableCommand {
 
     func run() throws {
         try OutputCheck(checkpoints: [tokenizer], files: text).require([.tokens(out)])
+        try TokenFile.requireWritable(out)
         let tokenizer = try CommandSupport.tokenizer(at: tokenizer)
         let bosOption = bos ?? (specialTokens ? .auto : .never)
         let prefix = try bosOption.prefix(

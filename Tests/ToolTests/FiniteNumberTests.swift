@@ -35,7 +35,9 @@ struct FiniteNumberTests {
         let columns = ["relative_error", "relative_error_in_place", "relative_error_held_out"]
         for column in columns {
             let empty = try rows.column(column).map(\.isEmpty)
-            let expected = try zip(rows.column("layer"), rows.column("module")).map { $0 == "1" && zeroed.contains($1) }
+            let expected = try zip(rows.column("layer"), rows.column("module")).map { layer, module in
+                layer == "1" && zeroed.contains(String(module))
+            }
             #expect(empty == expected, "\(column)")
         }
         let missing = try JSONValue(parsing: report)["not_measured"]?.arrayValue ?? []
