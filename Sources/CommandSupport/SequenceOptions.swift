@@ -90,7 +90,7 @@ public struct SequenceOptions: ParsableArguments {
         case .id(let given)?: id = given
         case nil: id = try special.padding
         }
-        return try id.map { Padding(id: $0, endsDocuments: try ends().contains($0)) }
+        return try id.map { Padding(id: $0, ends: try ends()) }
     }
 }
 
@@ -135,7 +135,7 @@ public struct SpecialIDs: Sendable {
 
     /// The ids that end documents: the tokenizer's, and those of the configuration.
     public func ends(and tokenizer: (any Tokenizer)?) throws -> [UInt32] {
-        let named = tokenizer?.eosID.map { [$0] } ?? []
+        let named = tokenizer?.endIDs ?? []
         return try named + ends.filter { !named.contains($0) }
     }
 }

@@ -55,8 +55,7 @@ public struct TokenStream: Sendable {
             return
         }
         guard let padding = try options.padding(special, ends: { try special.ends(and: tokenizer()) }) else { return }
-        let rows = PaddedRows(
-            padding, runs: places.map { padding.runs(of: ids[$0]) }, rowLength: rowLength)
+        let rows = PaddedRows(places.map { padding.runs(of: ids[$0]) }, rowLength: rowLength)
         guard !rows.texts.isEmpty else { throw InputError("\(name): nothing but padding, the id \(padding.id)") }
         self.padding = padding
         places = rows.texts
@@ -178,7 +177,7 @@ extension [TokenStream] {
                 "\(stream.name): \(grouped(stream.tokenCount)) tokens, \(grouped(stream.paddingCount)) of padding (id "
                     + "\(padding.id)\(stream.isPaddedLeft ? ", on the left" : "")) left out")
             if stream.emptyRows > 0 {
-                console.warn("\(stream.name): \(grouped(stream.emptyRows)) rows of padding only are left out")
+                console.warn("\(stream.name): left out are \(grouped(stream.emptyRows)) rows of padding only")
             }
         }
     }

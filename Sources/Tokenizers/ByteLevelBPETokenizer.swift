@@ -11,6 +11,7 @@ public final class ByteLevelBPETokenizer: Tokenizer {
     public let eosID: UInt32?
     public var prefixIDs: [UInt32] { definition.prefixIDs }
     public var suffixIDs: [UInt32] { definition.suffixIDs }
+    public var endIDs: [UInt32] { definition.endIDs }
 
     private let model: BytePairModel
     private let definition: TokenizerDefinition

@@ -12,6 +12,7 @@ public final class SentencePieceTokenizer: Tokenizer, @unchecked Sendable {
     public let eosID: UInt32?
     public let prefixIDs: [UInt32]
     public var suffixIDs: [UInt32] { [] }
+    public var endIDs: [UInt32] { eosID.map { [$0] } ?? [] }
 
     /// Never changed after `init`; the library's encoding and decoding are const.
     private let model: OpaquePointer

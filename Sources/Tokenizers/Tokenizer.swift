@@ -13,6 +13,9 @@ public protocol Tokenizer: Sendable {
     /// The id that ends a text, if the tokenizer names one. A model's config.json, where there is one, knows better.
     var eosID: UInt32? { get }
 
+    /// All ids by which the tokenizer has a text end: `eosID` first, and what is known by its name.
+    var endIDs: [UInt32] { get }
+
     /// The ids that the tokenizer's author puts in front of every text: usually the BOS, or nothing.
     var prefixIDs: [UInt32] { get }
 

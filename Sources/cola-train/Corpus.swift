@@ -69,14 +69,14 @@ struct Corpus {
             console.note("bos: \(ids) in front of each text (--bos \(rules.bosRule.rawValue))")
         }
         if !rules.ends.isEmpty {
-            console.note("texts end in \(rules.ends.map { "\($0)" }.joined(separator: ", "))")
+            console.note("documents end in \(rules.ends.map { "\($0)" }.joined(separator: ", "))")
         }
         if let padding = rules.padding {
             console.note(
                 "\(grouped(data.tokenCount)) tokens, \(grouped(data.paddingCount)) of padding (id \(padding.id)"
                     + "\(isPaddedLeft ? ", on the left" : "")) left out")
         }
-        if emptyRows > 0 { console.warn("\(grouped(emptyRows)) rows of padding only are left out") }
+        if emptyRows > 0 { console.warn("left out are \(grouped(emptyRows)) rows of padding only") }
     }
 
     /// The files that a run file names; those given now, if any, stand in for them.

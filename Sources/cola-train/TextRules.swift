@@ -69,7 +69,7 @@ struct TextRules: Equatable {
         return [
             "bos": .string(bosRule.rawValue), "prefix": list(prefix),
             "padding": padding.map { .integer(Int($0.id)) } ?? .null,
-            "padding_ends_documents": .bool(padding?.endsDocuments ?? false), "document_ends": list(ends),
+            "padding_ends": list(padding?.ends ?? []), "document_ends": list(ends),
             "separator": separator.map { .integer(Int($0)) } ?? .null,
         ]
     }
@@ -103,8 +103,8 @@ struct TextRules: Equatable {
         }
         bosRule = try get("bos", "auto, always or never") { $0.stringValue.flatMap(BOSRule.init) }
         prefix = try ids("prefix")
-        let endsDocuments = try get("padding_ends_documents", "true or false") { $0.boolValue }
-        padding = try optional("padding").map { Padding(id: $0, endsDocuments: endsDocuments) }
+        let paddingEnds = try ids("padding_ends")
+        padding = try optional("padding").map { Padding(id: $0, ends: paddingEnds) }
         ends = try ids("document_ends")
         separator = try optional("separator")
     }

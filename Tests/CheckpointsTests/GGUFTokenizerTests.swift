@@ -129,6 +129,10 @@ import Testing
             + piece("a\u{2581}b", [0, 0, 0x80, 0xBF], 4) + [0x12, UInt8(trainer.count)] + trainer
             + [0x1A, UInt8(normalizer.count)] + normalizer
         #expect(try blob(builder) == .sentencepiece(expected))
+        builder.set("tokenizer.ggml.add_bos_token", .bool(false))
+        #expect(
+            try blob(builder)
+                == TokenizerBlob(.sentencepiece(expected), settings: TokenizerSettings(addsBOS: false)))
 
         builder.set("tokenizer.ggml.scores", .f32s([0]))
         #expect(throws: CheckpointError.self) { try blob(builder) }

@@ -36,6 +36,8 @@ struct BeginningTests {
     func named() throws {
         let tokenizer = try byteLevel("gpt2", .init(bosToken: "a", eosToken: "b"))
         #expect(try tokenizer.bosID == tokenizer.encode("a")[0] && tokenizer.eosID == tokenizer.encode("b")[0])
+        // What has a usual name ends texts as well.
+        #expect(tokenizer.endIDs == [try #require(tokenizer.eosID), 0])
         // A name that the vocabulary lacks says nothing.
         #expect(try byteLevel("gpt2", .init(eosToken: "<|nowhere|>")).eosID == 0)
     }

@@ -7,7 +7,7 @@ struct PaddingTests {
     /// The texts of rows, as the rows of a file of theirs have them.
     private func texts(_ rows: [[UInt32]], _ padding: Padding) -> (texts: [[UInt32]], found: PaddedRows) {
         let ids = rows.flatMap { $0 }
-        let found = PaddedRows(padding, runs: rows.map { padding.runs(of: $0) }, rowLength: rows[0].count)
+        let found = PaddedRows(rows.map { padding.runs(of: $0) }, rowLength: rows[0].count)
         return (found.texts.map { Array(ids[$0]) }, found)
     }
 
@@ -29,16 +29,17 @@ struct PaddingTests {
     @Test("Of an id that ends documents as well, the first is the text's")
     func ends() {
         let (texts, found) = texts(
-            [[1, 9, 9, 9], [3, 4, 5, 9], [9, 7, 6, 5], [9, 9, 9, 9]], Padding(id: 9, endsDocuments: true))
-        #expect(texts == [[1, 9], [3, 4, 5, 9], [9, 7, 6, 5]])
-        #expect(found.paddingCount == 6 && found.emptyRows == 1)
+            [[1, 9, 9, 9], [3, 4, 5, 9], [9, 7, 6, 5], [9, 9, 9, 9], [2, 8, 9, 9]], Padding(id: 9, ends: [9, 8]))
+        // The last text has another end.
+        #expect(texts == [[1, 9], [3, 4, 5, 9], [9, 7, 6, 5], [2, 8]])
+        #expect(found.paddingCount == 8 && found.emptyRows == 1)
     }
 
     @Test("Padding on the left is left out where rows show that it is there")
     func left() {
-        for ends in [false, true] {
+        for ends in [[], [9], [5, 9]] as [[UInt32]] {
             let (texts, found) = texts(
-                [[9, 9, 9, 1], [9, 3, 4, 5], [6, 7, 8, 5], [9, 9, 2, 9]], Padding(id: 9, endsDocuments: ends))
+                [[9, 9, 9, 1], [9, 3, 4, 5], [6, 7, 8, 5], [9, 9, 2, 9]], Padding(id: 9, ends: ends))
             // A file is padded on one side: on the other one the id is text.
             #expect(texts == [[1], [3, 4, 5], [6, 7, 8, 5], [2, 9]], "\(ends)")
             #expect(found.paddingCount == 6 && found.isLeft, "\(ends)")

@@ -144,7 +144,7 @@ struct DocumentEndTests {
                 var settings = try #require(try JSONValue(parsing: training.settings).objectValue)
                 var rules = try #require(settings["text_rules"]?.objectValue)
                 let good: JSONObject = [
-                    "bos": "auto", "prefix": [], "padding": nil, "padding_ends_documents": false, "document_ends": [],
+                    "bos": "auto", "prefix": [], "padding": nil, "padding_ends": [], "document_ends": [],
                     "separator": nil,
                 ]
                 for member in good.members { rules[member.key] = member.value }

@@ -159,7 +159,7 @@ struct RowPaddingTests {
             let outcome = try workplace.run(
                 .analyze, ["perplexity", "padded.h5", "--tokens", "ragged.npy", "--json"])
             try #require(outcome.status == 0, "\(outcome)")
-            #expect(outcome.errors.contains("warning: ragged.npy: 1 row"), "\(outcome)")
+            #expect(outcome.errors.contains("warning: ragged.npy: left out are 1 row"), "\(outcome)")
             #expect(outcome.errors.contains("on the left") == isLeft, "\(outcome)")
             let found = try JSONValue(parsing: outcome.output)
             #expect(found["tokens"] == .integer(count))

@@ -81,10 +81,10 @@ public final class TokenCorpus: Sendable {
             return rows.map { row in
                 let (first, last) = (row * rowLength, (row + 1) * rowLength - 1)
                 let isPadded = ids(first..<first + 1)[0] == padding.id || ids(last..<last + 1)[0] == padding.id
-                return isPadded ? padding.runs(of: ids(first..<last + 1)) : Padding.Runs(leading: 0, trailing: 0)
+                return isPadded ? padding.runs(of: ids(first..<last + 1)) : Padding.Runs()
             }
         }.flatMap { $0 }
-        let rows = PaddedRows(padding, runs: runs, rowLength: rowLength)
+        let rows = PaddedRows(runs, rowLength: rowLength)
         return rows.paddingCount > 0 ? rows : nil
     }
 
