@@ -49,7 +49,7 @@ let package = Package(
         .target(
             name: "Training",
             dependencies: ["Spectra", "LinearAlgebra", "Transformer", "Tokenizers", "Checkpoints", "CKernels"]),
-        .target(name: "CostModel", dependencies: ["Transformer"]),
+        .target(name: "CostModel", dependencies: ["Transformer", "Checkpoints"]),
         .target(
             name: "Report", dependencies: ["Spectra", "Checkpoints", "CCrypto"],
             // Into the code, so that an executable that is copied elsewhere still has them.
@@ -87,7 +87,7 @@ let package = Package(
             ]),
 
         // Tests.
-        .target(name: "TestSupport", path: "Tests/TestSupport"),
+        .target(name: "TestSupport", dependencies: ["CKernels"], path: "Tests/TestSupport"),
         .testTarget(name: "TensorsTests", dependencies: ["Tensors", "CKernels", "TestSupport"]),
         .testTarget(name: "LinearAlgebraTests", dependencies: ["LinearAlgebra", "TestSupport"]),
         .testTarget(
@@ -107,7 +107,8 @@ let package = Package(
         .testTarget(
             name: "ToolTests",
             dependencies: [
-                "CommandSupport", "Checkpoints", "Tokenizers", "TestSupport", "cola-analyze", "cola-convert",
+                "CommandSupport", "LinearAlgebra", "Checkpoints", "Tokenizers", "TestSupport", "cola-analyze",
+                "cola-convert",
                 "cola-train",
             ],
             resources: [.copy("Fixtures")]),

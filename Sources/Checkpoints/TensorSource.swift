@@ -23,23 +23,18 @@ public struct TensorInfo: Sendable, Equatable {
     public let storedType: String
     /// Bytes that the tensor takes in the file.
     public let storedBytes: Int
+    /// Why its elements cannot be read, where the directory says so already; its extents may then be unknown, and `[]`.
+    public let obstacle: String?
 
-    public init(name: String, shape: [Int], storedType: String, storedBytes: Int) {
+    public init(name: String, shape: [Int], storedType: String, storedBytes: Int, obstacle: String? = nil) {
         self.name = name
         self.shape = shape
         self.storedType = storedType
         self.storedBytes = storedBytes
+        self.obstacle = obstacle
     }
 
     public var count: Int { shape.reduce(1, *) }
-}
-
-/// The text ↔ token mapping that travels with the weights.
-public enum TokenizerBlob: Sendable, Equatable {
-    /// The text of a Hugging Face `tokenizer.json`, as UTF-8 bytes.
-    case tokenizerJSON([UInt8])
-    /// A serialised sentencepiece model.
-    case sentencepiece([UInt8])
 }
 
 /// A file of named tensors under canonical (Hugging Face) names. Each file format has one implementation; whoever

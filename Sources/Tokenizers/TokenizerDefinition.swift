@@ -24,7 +24,9 @@ struct TokenizerDefinition: Sendable {
         return pieceBytes[Int(start)..<Int(start + count)]
     }
 
-    init(_ text: [UInt8], path: String) throws(TokenizerError) {
+    init(
+        _ text: [UInt8], settings: TokenizerSettings = TokenizerSettings(), path: String
+    ) throws(TokenizerError) {
         let root: JSONValue
         do throws(JSONError) {
             root = try JSONValue(parsing: text)
@@ -68,8 +70,23 @@ struct TokenizerDefinition: Sendable {
         let template = try reader.template(root["post_processor"] ?? .null) { id in id < vocabularySize }
         prefixIDs = template.prefix
         suffixIDs = template.suffix
-        bosID = prefixIDs.first ?? special(named: ["<|begin_of_text|>", "<s>", "<bos>", "<|startoftext|>"])
-        eosID = suffixIDs.last ?? special(named: ["<|end_of_text|>", "</s>", "<eos>", "<|endoftext|>"])
+        func known(_ token: String?) -> UInt32? {
+            token.flatMap { spelling in
+                addedTokens.first { $0.content.elementsEqual(spelling.utf8) }?.id
+                    ?? vocabulary.ids.find(Array(spelling.utf8))
+            }
+        }
+        bosID =
+            known(settings.bosToken) ?? prefixIDs.first
+            ?? special(named: ["<|begin_of_text|>", "<s>", "<bos>", "<|startoftext|>"])
+        eosID =
+            known(settings.eosToken) ?? suffixIDs.last
+            ?? special(named: ["<|end_of_text|>", "</s>", "<eos>", "<|endoftext|>"])
+        switch settings.addsBOS {
+        case true? where prefixIDs.isEmpty: prefixIDs = bosID.map { [$0] } ?? []
+        case false?: prefixIDs = []
+        default: break
+        }
     }
 
     private mutating func addTokens(

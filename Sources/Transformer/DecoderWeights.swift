@@ -224,10 +224,11 @@ extension DecoderWeights {
                 problems.append("\(name): missing, expected \(shape)")
                 continue
             }
-            if info.shape != shape { problems.append("\(name): found \(info.shape), expected \(shape)") }
+            guard info.shape != shape else { continue }
+            problems.append("\(name): \(info.obstacle ?? "found \(info.shape), expected \(shape)")")
         }
-        for name in stored.keys.sorted() where isParameter(name, configuration) {
-            problems.append("\(name): unexpected")
+        for (name, info) in stored.sorted(by: { $0.key < $1.key }) where isParameter(name, configuration) {
+            problems.append("\(name): \(info.obstacle ?? "unexpected")")
         }
         guard problems.isEmpty else { throw .tensors(path: source.path, problems: problems) }
     }

@@ -19,16 +19,20 @@ struct ConversionRun {
         let source = try command.checkpoint.open()
         let configuration = try DecoderConfiguration(of: source)
         try DenseModel.require(source, configuration)
-        let files = try ConversionReport.Files(output: command.output)
-        let sequences = try command.calibration.sequences(for: source, configuration)
+        let files = ConversionReport.Files(output: command.output)
+        try files.requireWritable()
+        let calibrationText = try command.calibration.sequences(for: source, configuration)
+        let sequences = calibrationText.sequences
+        calibrationText.streams.describe(each: "sequence", console)
         let texts = try evaluationTexts(source, configuration)
+        if !texts.isEmpty { texts.describe(each: "text to measure on", console) }
         let dense = try Decoder(from: source)
         let fingerprint = dense.weights.fingerprint
         timer.end("read")
 
         var statistics = try command.calibration.statistics(
-            of: dense, fingerprint: fingerprint, command.method, sequences, provenance: Provenance.tool(),
-            console: console)
+            of: dense, fingerprint: fingerprint, command.method, sequences,
+            provenance: calibrationText.adding(to: Provenance.tool()), console: console)
         timer.end("moments")
         let plan = try makePlan(dense, statistics, fingerprint)
         timer.end("ranks")
@@ -42,8 +46,12 @@ struct ConversionRun {
         timer.end("factors")
         var refinement: Refinement.Outcome?
         if command.refine > 0 {
-            refinement = try Refinement(passes: command.refine, seed: command.calibration.seed).run(
-                converted.decoder, teacher: dense, sequences, console)
+            let precision = command.precision.precision
+            precision.announce(console)
+            refinement = try Refinement(
+                passes: command.refine, seed: command.calibration.seed, precision: precision
+            ).run(
+                converted.decoder, teacher: dense, calibrationText, console)
             timer.end("refine")
         }
 
@@ -51,8 +59,10 @@ struct ConversionRun {
         report.recipe = recipe
         report.refinement = refinement
         report.calibration = calibration
-        let provenance = try provenance(source, calibration)
+        var provenance = calibrationText.adding(to: try provenance(source, calibration))
+        if !texts.isEmpty { provenance["evaluation"] = .object(texts.record) }
         try write(converted.decoder, configuration: text, provenance: provenance, tokenizer: try source.tokenizer())
+        files.removeEarlier()
         let written = try reread(converted.decoder)
         timer.end("write")
         try measure(&report, dense, written, sequences, texts)
@@ -60,9 +70,10 @@ struct ConversionRun {
         let record = report.json(provenance: provenance, seconds: timer.json)
         try report.write(record, to: files)
         if command.consoleOptions.json {
-            try Console.output(JSONValue.object(record).text(indent: 2))
+            try Console.output(JSONValue.object(record).text(indent: 2), besides: [files.report, files.layers])
         } else {
-            try Console.output(report.text(output: command.output, files: files))
+            try Console.output(
+                report.text(output: command.output, files: files), besides: [files.report, files.layers])
         }
         console.note("done in \(fixed(timer.total, 1)) s, peak memory \(byteCount(peakMemory()))")
     }
@@ -78,15 +89,21 @@ struct ConversionRun {
 
     // MARK: - Phases
 
+    /// Whether the name of a text to measure on is that of a token file.
+    static func isTokenFile(_ path: String) -> Bool {
+        [".npy", ".u16", ".u32"].contains { path.hasSuffix($0) } || path.contains(".h5")
+    }
+
     private func evaluationTexts(
         _ source: any TensorSource, _ configuration: DecoderConfiguration
     ) throws -> [TokenStream] {
         try command.evaluate.map { path in
-            let isTokens = [".npy", ".u16", ".u32"].contains { path.hasSuffix($0) } || path.contains(".h5")
+            let isTokens = Self.isTokenFile(path)
             guard
                 let stream = try TokenStream.load(
                     text: isTokens ? [] : [path], tokens: isTokens ? path : nil,
-                    maxTokens: command.evaluationTokens, for: source, configuration
+                    maxTokens: command.evaluationTokens, command.calibration.sequenceOptions, mayLackRows: true,
+                    for: source, configuration
                 ).first
             else { throw InputError("\(path): no tokens") }
             return stream
@@ -182,7 +199,7 @@ struct ConversionRun {
             }
         }
         report.calibrationErrors = try errors(sample(sequences), "errors on the calibration", withFloor: true)
-        let heldOut = texts.first.map { $0.sequences(length: $0.rowLength ?? 512) } ?? []
+        let heldOut = texts.first.map { $0.sequences(length: $0.usualLength) } ?? []
         report.heldOutErrors = try errors(sample(heldOut), "errors on held-out text", withFloor: false)
         guard !texts.isEmpty else { return }
         let windows = try texts.map { try LossWindows($0) }

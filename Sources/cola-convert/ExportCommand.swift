@@ -38,6 +38,8 @@ struct ExportCommand: ParsableCommand {
     }
 
     func run() throws {
+        try OutputCheck(checkpoints: [checkpoint.checkpoint], files: [checkpoint.config])
+            .require([.folder(folder, names: HuggingFaceExporter.modelFiles(in: folder))])
         let source = try checkpoint.open()
         let decoder = try DecoderConfiguration(of: source)
         try DecoderWeights.checkNames(of: source, decoder)
@@ -51,6 +53,8 @@ struct ExportCommand: ParsableCommand {
         let progress = consoleOptions.console.progress("export", unit: "parameters", total: total)
         let files = try exporter.export(source, to: folder) { done, _ in progress.update(done) }
         progress.finish()
+        Leftover.warn(
+            HuggingFaceExporter.otherModelFiles(in: folder).map { "\(folder)/\($0)" }, console: consoleOptions.console)
         if consoleOptions.json {
             provenance["layout"] = .string(exporter.layout.rawValue)
             provenance["files"] = .array(files.map { .string($0) })

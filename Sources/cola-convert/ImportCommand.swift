@@ -45,6 +45,8 @@ struct ImportCommand: ParsableCommand {
 
     func run() throws {
         let console = consoleOptions.console
+        try OutputCheck(checkpoints: [checkpoint.checkpoint], files: [checkpoint.config, tokenizer])
+            .require([.file(output)])
         let source = try checkpoint.open()
         guard let configuration = source.configuration else {
             throw InputError("\(source.path): no configuration; give its config.json with --config")
@@ -92,6 +94,8 @@ struct ImportCommand: ParsableCommand {
         }
         try writer.finish()
         progress.finish()
+        let report = ConversionReport.Files(output: output)
+        Leftover.warn([report.report, report.layers], console: console)
         let written = try Provenance.input(output)
         if consoleOptions.json {
             provenance["output"] = written

@@ -26,7 +26,7 @@ struct InspectCommand: ParsableCommand {
     }
 
     private func tokenizerName(_ source: any TensorSource) throws -> String {
-        switch try source.tokenizer() {
+        switch try source.tokenizer()?.content {
         case .tokenizerJSON(let bytes): "tokenizer.json, \(byteCount(bytes.count))"
         case .sentencepiece(let bytes): "sentencepiece model, \(byteCount(bytes.count))"
         case nil: "none"
@@ -72,11 +72,12 @@ private struct Facts {
 
     var json: JSONObject {
         let tensors = source.tensors.map { tensor in
-            JSONValue.object(
-                JSONObject([
-                    ("name", .string(tensor.name)), ("shape", .array(tensor.shape.map { .integer($0) })),
-                    ("type", .string(tensor.storedType)), ("bytes", .integer(tensor.storedBytes)),
-                ]))
+            var row = JSONObject([
+                ("name", .string(tensor.name)), ("shape", .array(tensor.shape.map { .integer($0) })),
+                ("type", .string(tensor.storedType)), ("bytes", .integer(tensor.storedBytes)),
+            ])
+            if let obstacle = tensor.obstacle { row["unreadable"] = .string(obstacle) }
+            return JSONValue.object(row)
         }
         return JSONObject([
             ("path", .string(source.path)), ("format", .string(source.formatName)), ("kind", .string(kind)),
@@ -119,6 +120,12 @@ private struct Facts {
         for tensor in source.tensors {
             table.append([tensor.name, "\(tensor.shape)", tensor.storedType, grouped(tensor.storedBytes)])
         }
-        return head.joined(separator: "\n") + "\n\n" + table.text
+        let unreadable = source.tensors.compactMap { tensor in
+            tensor.obstacle.map { "\(tensor.name) cannot be read: \($0)" }
+        }
+        return
+            ([head.joined(separator: "\n"), table.text]
+            + (unreadable.isEmpty ? [] : [unreadable.joined(separator: "\n")]))
+            .joined(separator: "\n\n")
     }
 }

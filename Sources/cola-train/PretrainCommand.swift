@@ -85,14 +85,19 @@ struct PretrainCommand: ParsableCommand {
     func run() throws {
         let console = consoleOptions.console
         prepareNumerics(console)
+        try OutputCheck(checkpoints: [like, tokenizer], files: [config] + data.input.paths)
+            .require([.folder(out, names: RunFolder.tableNames)])
         let (text, configuration, masters, blob) = try like.map(start(like:)) ?? start()
         let preset = preset.recipe
         var settings = try recipe.settings(
             data: data, defaults: (preset.learningRate, preset.steps, preset.warmupSteps, 64), weights: masters)
         settings.rankTracking = try ranks.tracking(layers: configuration.layers)
+        let special = SpecialIDs((try? JSONValue(parsing: text))?.objectValue, path: like ?? config ?? "--text")
         let corpus = try Corpus(
-            data.input, tokenizer: blob, tokenizerPath: tokenizer ?? like ?? "--text", settings: settings,
-            configuration: configuration)
+            data.input, tokenizer: special.completing(blob), tokenizerPath: tokenizer ?? like ?? "--text",
+            settings: settings, configuration: configuration
+        ) { try TextRules(data, tokenizer: $0, special, vocabulary: configuration.vocabularySize) }
+        corpus.describe(console)
         var provenance = Provenance.tool()
         provenance["seed"] = .string("\(recipe.seed)")
         provenance["data"] = .object(corpus.record)

@@ -25,7 +25,7 @@ import Testing
         var builder = GGUFBuilder.model()
         Self.addByteLevel(&builder, pre: pre)
         change(&builder)
-        guard case .tokenizerJSON(let text) = try blob(builder) else { return nil }
+        guard case .tokenizerJSON(let text) = try blob(builder)?.content else { return nil }
         return try JSONValue(parsing: text)
     }
 

@@ -29,7 +29,7 @@ private struct Format {
 private typealias Widen = (UnsafePointer<UInt16>, UnsafeMutablePointer<Float>, Int) -> Void
 private typealias Narrow = (UnsafePointer<Float>, UnsafeMutablePointer<UInt16>, Int) -> Void
 
-@Suite("Conversions between number formats")
+@Suite("Conversions between number formats", .everyInstructionSet)
 struct ConversionTests {
     private let patterns = (0...UInt16.max).map { $0 }
 

@@ -24,7 +24,7 @@ private func inPlace(_ x: inout [Float], _ loop: (UnsafeMutablePointer<Float>) -
     x.withUnsafeMutableBufferPointer { loop($0.baseAddress!) }
 }
 
-@Suite("Loops over elements")
+@Suite("Loops over elements", .everyInstructionSet)
 struct ElementLoopTests {
     /// 1, just below, at and just above the widths of vectors and of the lanes of sums, and a long prime.
     static let sizes = [1, 2, 7, 15, 16, 17, 31, 32, 33, 67, 1009]
@@ -121,7 +121,7 @@ struct ElementLoopTests {
     }
 }
 
-@Suite("Softmax and its logarithm")
+@Suite("Softmax and its logarithm", .everyInstructionSet)
 struct SoftmaxTests {
     static let sizes = ElementLoopTests.sizes
 

@@ -343,8 +343,8 @@ struct ConversionToolTests {
     func noRoom() throws {
         try workplace.refuse(
             73, .convert,
-            ["dense-to-lowrank", "own.h5", "gone/out.h5", "--rank", "5", "--text", "text.txt", "--quiet"],
-            mentions: ["gone/out.h5: "])
+            ["dense-to-lowrank", "own.h5", "text.txt/out.h5", "--rank", "5", "--text", "text.txt", "--quiet"],
+            mentions: ["text.txt/out.h5: "])
         try workplace.refuse(
             64, .convert, ["dense-to-lowrank", "own.h5", "out.h5", "--rank", "5", "--quiet"],
             mentions: ["--activation silu needs the calibration text"])

@@ -102,7 +102,7 @@ struct ReportToolTests {
     @Test("A page that cannot be written is said before anything is read")
     func outputs() throws {
         try measure("out")
-        for place in ["gone/p.html", "text.txt/p.html", "out"] {
+        for place in ["/proc/p.html", "text.txt/p.html", "out"] {
             try workplace.refuse(73, .analyze, ["report", "out", "--out", place], mentions: [place, "cannot write"])
         }
         try workplace.refuse(

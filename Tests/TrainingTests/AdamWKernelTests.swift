@@ -57,7 +57,7 @@ struct NaiveAdamWStep {
     }
 }
 
-@Suite("Loops of the optimiser")
+@Suite("Loops of the optimiser", .everyInstructionSet)
 struct AdamWKernelTests {
     /// Nothing, 1, around the width of vectors, around the pieces that are rounded at a time, and a long prime.
     static let sizes = [0, 1, 7, 31, 33, 2047, 2049, 1_000_003]

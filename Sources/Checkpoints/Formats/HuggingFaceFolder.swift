@@ -48,16 +48,28 @@ public final class HuggingFaceFolder: TensorSource {
     }
 
     /// The `tokenizer.json` if it is byte-level BPE; otherwise the sentencepiece `tokenizer.model`, and failing that the
-    /// `tokenizer.json` whatever it is; `nil` if there is neither.
+    /// `tokenizer.json` whatever it is; `nil` if there is neither. With it comes what `tokenizer_config.json` says.
+    ///
+    /// Where nothing else says whether texts get a BOS, a sentencepiece model has it from the `tokenizer.json` beside it.
     public func tokenizer() throws -> TokenizerBlob? {
         let (json, model) = ("\(folder)/tokenizer.json", "\(folder)/tokenizer.model")
-        let hasModel = access(model, F_OK) == 0
-        if access(json, F_OK) == 0 {
+        let hasModel = MappedFile.exists(model)
+        let hasText = MappedFile.exists(json)
+        guard hasModel || hasText else { return nil }
+        var settings = try TokenizerSettings.beside(tokenizerIn: folder)
+        if hasText {
             let text = try MappedFile.contents(json)
             let value = try MappedFile.json(text, path: json, place: "")
-            if Self.isByteLevel(value) || !hasModel { return .tokenizerJSON(text) }
+            if Self.isByteLevel(value) || !hasModel { return TokenizerBlob(.tokenizerJSON(text), settings: settings) }
+            settings.addsBOS = settings.addsBOS ?? Self.templateBegins(value["post_processor"])
         }
-        return hasModel ? .sentencepiece(try MappedFile.contents(model)) : nil
+        return TokenizerBlob(.sentencepiece(try MappedFile.contents(model)), settings: settings)
+    }
+
+    /// Whether a template puts a token in front of a text; nil if there is none.
+    private static func templateBegins(_ processor: JSONValue?) -> Bool? {
+        if let steps = processor?["processors"]?.arrayValue { return steps.lazy.compactMap(templateBegins).first }
+        return processor?["single"]?[0].map { $0["SpecialToken"] != nil }
     }
 
     public func read(_ name: String, rows: Range<Int>?, into destination: UnsafeMutableBufferPointer<Float>) throws {

@@ -48,6 +48,9 @@ public final class MappedFile {
         return withExtendedLifetime(file) { Array(file.bytes) }
     }
 
+    /// Whether there is something under this name.
+    static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
+
     /// The whole of a small file as JSON, whose outermost value is an object.
     static func json(_ path: String) throws(CheckpointError) -> JSONValue {
         try json(try contents(path), path: path, place: "")

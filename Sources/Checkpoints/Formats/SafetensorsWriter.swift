@@ -21,7 +21,7 @@ struct SafetensorsWriter {
     func write(
         _ items: [Item], from source: any TensorSource, to path: String, progress: (Int) -> Void
     ) throws {
-        let file = try AtomicFile(path)
+        let file = try AtomicFile(path, needsFile: true)
         try header(items).withUnsafeBytes { try file.write($0) }
         let largest =
             items.map { item in max(item.count / item.shape[0], min(item.count, Self.chunkElements)) }.max() ?? 0

@@ -27,7 +27,7 @@ public enum HDF5Dataset {
             }
             var values = [Int64](repeating: 0, count: shape.reduce(1, *))
             guard !values.isEmpty else { return (shape, values) }
-            try HDF5TensorReader.requireComplete(object, shape: shape)
+            try object.requireComplete(shape: shape)
             if isSigned || bits < 64 {
                 try HDF5Library.check(H5Dread(object.id, chdf5_native_int64(), 0, 0, 0, &values))
             } else {
@@ -41,6 +41,25 @@ public enum HDF5Dataset {
         }
     }
 
+    /// Throws `cannotWrite` if a file holds more than one dataset, which would be gone with it.
+    private static func requireNoOthers(path: String, place: String) throws(CheckpointError) {
+        let others: [String]
+        do {
+            let file = try HDF5Group.openFile(path)
+            others = try HDF5Failure.translated(reading: path, { .unreadable(path: path, reason: $0) }) {
+                try HDF5Directory.datasets(of: file).filter { $0 != place }
+            }
+        } catch {
+            // No file of HDF5's: one like any other.
+            return
+        }
+        guard !others.isEmpty else { return }
+        let listed = others.prefix(3).joined(separator: ", ") + (others.count > 3 ? ", …" : "")
+        throw .cannotWrite(
+            path: path,
+            reason: "it holds \(listed), which would be gone, as a file is replaced as a whole; choose another name")
+    }
+
     /// Writes a file of one dataset of 32-bit unsigned integers, checksummed. It appears under its name only after it
     /// was read back. Throws `cannotWrite`.
     ///
@@ -51,6 +70,7 @@ public enum HDF5Dataset {
         guard !components.isEmpty else {
             throw CheckpointError.cannotWrite(path: path, reason: "\"\(dataset)\" names no dataset")
         }
+        try requireNoOthers(path: path, place: "/" + components.joined(separator: "/"))
         let output = try HDF5Output(path: path)
         try output.writeWhole(components, shape: shape, type: chdf5_std_u32, values)
         try output.finish()

@@ -6,6 +6,8 @@ struct HDF5Layout {
         let path: [String]
         /// Whether its elements are floating-point numbers; others are tensors only under a tensor's name.
         let isFloat: Bool
+        /// Whether it is a link that is not followed: to a tensor, or to a group of them.
+        var isLink = false
     }
 
     struct Place: Equatable {
@@ -92,10 +94,14 @@ extension HDF5Layout {
             members.insert(candidate.path[base.count])
         }
         let isBare = !names.contains { $0.hasPrefix("model.") } && names.contains { isBareName($0) }
+        // What is behind a link may be a group, whose tensors' names go on from here.
+        func isFamiliarLink(_ candidate: Candidate, _ name: String) -> Bool {
+            candidate.isLink && isFamiliar(name + ".")
+        }
         var places: [Place] = []
         var recognised = 0
         for (candidate, name) in zip(inside, names) {
-            let familiar = isFamiliar(name)
+            let familiar = isFamiliar(name) || isFamiliarLink(candidate, name)
             let isDirect = candidate.path.count == base.count + 1
             guard familiar || (candidate.isFloat && (isDirect || members.contains(candidate.path[base.count]))) else {
                 continue
