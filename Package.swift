@@ -1,4 +1,5 @@
 // swift-tools-version: 6.0
+// SPDX-License-Identifier: Apache-2.0
 import PackageDescription
 
 /// Layout: see "Structure" in README.md. Imports point one way, from the tools down to the C shims.
