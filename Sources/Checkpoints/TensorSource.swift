@@ -52,6 +52,8 @@ public protocol TensorSource: AnyObject {
     var provenance: String? { get }
     /// All tensors, in an order that is the same each time.
     var tensors: [TensorInfo] { get }
+    /// What those should know who use the file, each a sentence that names it.
+    var warnings: [String] { get }
     /// The directory entry of one tensor.
     func info(_ name: String) -> TensorInfo?
     func tokenizer() throws -> TokenizerBlob?
@@ -61,6 +63,8 @@ public protocol TensorSource: AnyObject {
 }
 
 extension TensorSource {
+    public var warnings: [String] { [] }
+
     public func info(_ name: String) -> TensorInfo? { tensors.first { $0.name == name } }
 
     /// The values of config.json; nil if the file carries none, or something else than a JSON object.
