@@ -33,6 +33,8 @@ struct RanksCommand: ParsableCommand {
 
     func validate() throws {
         try calibration.sequenceOptions.validate(hasTokens: calibration.tokens != nil)
+        try calibration.tokenizer.validate(
+            isNeeded: !calibration.text.isEmpty || calibration.sequenceOptions.bos == .always)
         guard ranks.isGiven else {
             throw ValidationError(
                 "Say how to choose ranks: --rank, --rank-ratio, --alpha, --keep, --max-bytes or --max-flops.")
@@ -49,7 +51,7 @@ struct RanksCommand: ParsableCommand {
         let configuration = try DecoderConfiguration(of: source)
         try DenseModel.require(source, configuration)
         let plan = try AtomicFile(out)
-        let text = try calibration.sequences(for: source, configuration)
+        let text = try calibration.sequences(for: source, configuration, console)
         text.streams.describe(each: "sequence", console)
         let decoder = try Decoder(from: source)
         let fingerprint = decoder.weights.fingerprint

@@ -55,7 +55,7 @@ struct DenseToLowrankCommand: ParsableCommand {
     @Option(
         parsing: .upToNextOption,
         help: ArgumentHelp(
-            "Texts (or token files) to measure the loss on, before and after; layers' errors on the first.",
+            "Texts (or token files, folders, -) to measure the loss on, before and after; layers' errors on the first.",
             valueName: "file"))
     var evaluate: [String] = []
 
@@ -82,6 +82,7 @@ struct DenseToLowrankCommand: ParsableCommand {
         if !evaluate.contains(where: ConversionRun.isTokenFile) {
             try calibration.sequenceOptions.validate(hasTokens: calibration.tokens != nil)
         }
+        try TextInput.validate(calibration.text + evaluate)
         let needing = [
             activation == .silu ? "--activation silu" : nil, anchor ? "--anchor" : nil, refine > 0 ? "--refine" : nil,
         ].compactMap { $0 }
