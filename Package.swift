@@ -1,4 +1,5 @@
 // swift-tools-version: 6.0
+// SPDX-License-Identifier: Apache-2.0
 import PackageDescription
 
 /// Layout: see "Structure" in README.md. Imports point one way, from the tools down to the C shims.
@@ -48,7 +49,7 @@ let package = Package(
         .target(
             name: "Training",
             dependencies: ["Spectra", "LinearAlgebra", "Transformer", "Tokenizers", "Checkpoints", "CKernels"]),
-        .target(name: "CostModel", dependencies: ["Transformer"]),
+        .target(name: "CostModel", dependencies: ["Transformer", "Checkpoints"]),
         .target(
             name: "Report", dependencies: ["Spectra", "Checkpoints", "CCrypto"],
             // Into the code, so that an executable that is copied elsewhere still has them.
@@ -99,13 +100,15 @@ let package = Package(
         .testTarget(name: "SpectraTests", dependencies: ["Spectra", "Checkpoints", "TestSupport"]),
         .testTarget(
             name: "LowRankTests", dependencies: ["LowRank", "Spectra", "Checkpoints", "CKernels", "TestSupport"]),
-        .testTarget(name: "TrainingTests", dependencies: ["Training", "TestSupport"]),
+        .testTarget(
+            name: "TrainingTests", dependencies: ["Training", "TestSupport"], resources: [.copy("Fixtures")]),
         .testTarget(name: "CostModelTests", dependencies: ["CostModel", "Training", "Transformer", "TestSupport"]),
         .testTarget(name: "ReportTests", dependencies: ["Report", "Spectra", "Checkpoints", "TestSupport"]),
         .testTarget(
             name: "ToolTests",
             dependencies: [
-                "CommandSupport", "Checkpoints", "Tokenizers", "TestSupport", "cola-analyze", "cola-convert",
+                "CommandSupport", "LinearAlgebra", "Checkpoints", "Tokenizers", "TestSupport", "cola-analyze",
+                "cola-convert",
                 "cola-train",
             ],
             resources: [.copy("Fixtures")]),

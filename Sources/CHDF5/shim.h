@@ -65,7 +65,7 @@ static inline hid_t chdf5_float16(size_t exponent_bits, size_t fraction_bits, si
 }
 
 /// What `chdf5_links` calls for each link; a negative return stops.
-typedef int (*chdf5_link_visitor)(void *context, const char *name, int is_external);
+typedef int (*chdf5_link_visitor)(void *context, const char *name);
 
 struct chdf5_visit {
     chdf5_link_visitor visitor;
@@ -74,9 +74,9 @@ struct chdf5_visit {
 
 static inline herr_t chdf5_visit_link(hid_t group, const char *name, const H5L_info_t *info, void *data) {
     (void)group;
+    (void)info;
     struct chdf5_visit *visit = (struct chdf5_visit *)data;
-    int external = info->type != H5L_TYPE_HARD && info->type != H5L_TYPE_SOFT;
-    return visit->visitor(visit->context, name, external);
+    return visit->visitor(visit->context, name);
 }
 
 /// Calls the visitor for every link of a group in the order of the names.
@@ -84,6 +84,14 @@ static inline herr_t chdf5_links(hid_t group, chdf5_link_visitor visitor, void *
     struct chdf5_visit visit = {visitor, context};
     hsize_t index = 0;
     return H5Literate(group, H5_INDEX_NAME, H5_ITER_INC, &index, chdf5_visit_link, &visit);
+}
+
+/// What a link of a group is, and how many bytes say where it leads; negative on failure.
+static inline int chdf5_link_type(hid_t group, const char *name, size_t *value_bytes) {
+    H5L_info_t info;
+    if (H5Lget_info(group, name, &info, 0) < 0) return -1;
+    *value_bytes = info.type == H5L_TYPE_HARD ? 0 : info.u.val_size;
+    return (int)info.type;
 }
 
 /// 16 bytes that are the same for two identifiers of one object of a file.

@@ -5,7 +5,11 @@
 #include "variants.h"
 
 // A fused multiply-add rounds once where the formats' definition rounds twice.
+#ifdef __clang__
 #pragma STDC FP_CONTRACT OFF
+#else
+#pragma GCC optimize("fp-contract=off")
+#endif
 
 INLINE float half_at(const uint8_t *in) {
     _Float16 half;

@@ -11,6 +11,13 @@ enum { piece = 2048 };
 /// Partial sums, always added up in the same order.
 enum { lanes = 32 };
 
+// Not sqrtf, which may set errno and so keeps a loop from being vectorised.
+#ifdef __clang__
+#define SQUARE_ROOT __builtin_elementwise_sqrt
+#else
+#define SQUARE_ROOT __builtin_sqrtf
+#endif
+
 // The decay is subtracted together with the step, so that w is rounded once: w · (1 − decay) alone would round a decay
 // of 10⁻⁶ to 1.013·10⁻⁶, and one below 3·10⁻⁸ to nothing. What subnormal moments add to w is nothing beside epsilon,
 // but a moment that only fades would stay subnormal for good, and processors compute with those many times slower.
@@ -24,8 +31,7 @@ INLINE void step(float *restrict w, float *restrict m, float *restrict v, const 
         second = second < FLT_MIN ? 0.0f : second;
         m[i] = first;
         v[i] = second;
-        // Not sqrtf, which may set errno and so keeps a loop from being vectorised.
-        float root = f.root_scale * __builtin_elementwise_sqrt(second) + f.epsilon;
+        float root = f.root_scale * SQUARE_ROOT(second) + f.epsilon;
         w[i] -= f.decay * w[i] + f.rate * (first / root);
     }
 }

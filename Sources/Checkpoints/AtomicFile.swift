@@ -4,38 +4,65 @@ import Glibc
 /// A file that appears under its name only when it is complete.
 ///
 /// Bytes go to a temporary file in the same folder; `commit` flushes it to the disk and renames it. Thrown away without
-/// `commit` – or interrupted by a signal – nothing remains.
+/// `commit` – or interrupted by a signal – nothing remains. Folders that are not there are made. Where the name is a
+/// symbolic link, the file that it leads to is replaced, and the link stays.
+///
+/// What is no file is never replaced: into a pipe or a device the bytes are written as they come.
 public final class AtomicFile {
     public let path: String
-    /// Where the bytes are until `commit`; libraries that open files by name write here.
+    /// Where the bytes are until `commit`; libraries that open files by name write here. The path itself of a stream.
     public let temporaryPath: String
-    private var descriptor: Int32
-    private var slot: Int32
+    /// The name that the complete file gets.
+    private let finalPath: String
+    private let place: OutputPlace
+    /// Of a stream −1 until something is written: opening a pipe waits for who reads it.
+    private var descriptor: Int32 = -1
+    private var slot: Int32 = -1
     private var isOpen = true
     private var pending: [UInt8] = []
+    private var folders: OutputFolder?
 
-    /// Creates the temporary file. Throws `CheckpointError.cannotWrite` if the folder does not take one.
-    public init(_ path: String) throws(CheckpointError) {
+    /// Creates the temporary file.
+    ///
+    /// - Parameter needsFile: for what is not written from its front to its end, or is read back: a pipe or a device is
+    ///   refused then.
+    /// - Throws: `CheckpointError.cannotWrite` if the folder does not take a file, or what is there must stay.
+    public init(_ path: String, needsFile: Bool = false) throws(CheckpointError) {
         self.path = path
-        let slash = path.lastIndex(of: "/")
-        let folder = slash.map { String(path[...$0]) } ?? ""
-        let name = slash.map { String(path[path.index(after: $0)...]) } ?? path
-        temporaryPath = "\(folder).\(name).\(getpid()).partial"
-        var status = stat()
-        if stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR {
-            throw .cannotWrite(path: path, reason: "it is a folder")
+        place = try OutputPlace(path)
+        switch place {
+        case .folder: throw .cannotWrite(path: path, reason: "it is a folder")
+        case .file(let file): finalPath = file
+        case .descriptor, .stream:
+            guard !needsFile else {
+                throw .cannotWrite(
+                    path: path, reason: "it is a pipe or a device, expected a file: what is written is read back")
+            }
+            (finalPath, temporaryPath) = (path, path)
+            guard access(path, W_OK) == 0 else { throw failure() }
+            return
+        }
+        let folder = OutputPlace.folder(of: finalPath)
+        temporaryPath = "\(folder).\(finalPath.dropFirst(folder.count)).\(getpid()).partial"
+        do {
+            folders = folder.isEmpty ? nil : try OutputFolder(folder)
+        } catch {
+            guard case .cannotWrite(_, let reason) = error else { throw error }
+            throw .cannotWrite(path: path, reason: reason)
         }
         // Before the file is there: a signal may come between the two.
         slot = csignals_remember(temporaryPath)
         descriptor = open(temporaryPath, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0o666)
         guard descriptor >= 0 else {
-            let reason = String(cString: strerror(errno))
+            let error = failure()
             csignals_forget(slot)
-            throw .cannotWrite(path: path, reason: reason)
+            throw error
         }
     }
 
     deinit { discard() }
+
+    private var isStream: Bool { if case .file = place { false } else { true } }
 
     /// Appends bytes.
     public func write(_ bytes: UnsafeRawBufferPointer) throws(CheckpointError) {
@@ -67,24 +94,26 @@ public final class AtomicFile {
 
     private func synchronize() throws(CheckpointError) {
         try flush()
-        guard fsync(descriptor) == 0 else { throw failure() }
+        guard isStream || fsync(descriptor) == 0 else { throw failure() }
     }
 
     private func giveName() throws(CheckpointError) {
-        guard rename(temporaryPath, path) == 0 else { throw failure() }
+        guard isStream || rename(temporaryPath, finalPath) == 0 else { throw failure() }
+        folders?.keep()
         close()
     }
 
-    /// Removes what was written so far, unless it was committed.
+    /// Removes what was written so far, unless it was committed. What a stream has taken it keeps.
     public func discard() {
         guard isOpen else { return }
-        unlink(temporaryPath)
+        if !isStream { unlink(temporaryPath) }
         close()
+        folders = nil
     }
 
     /// Writes a whole file at once.
-    public static func write(_ text: String, to path: String) throws(CheckpointError) {
-        let file = try AtomicFile(path)
+    public static func write(_ text: String, to path: String, needsFile: Bool = false) throws(CheckpointError) {
+        let file = try AtomicFile(path, needsFile: needsFile)
         try file.write(text)
         try file.commit()
     }
@@ -92,7 +121,7 @@ public final class AtomicFile {
     private func close() {
         guard isOpen else { return }
         isOpen = false
-        Glibc.close(descriptor)
+        if descriptor >= 0 { Glibc.close(descriptor) }
         csignals_forget(slot)
     }
 
@@ -108,6 +137,7 @@ public final class AtomicFile {
     }
 
     private func writeNow(_ bytes: UnsafeRawBufferPointer) throws(CheckpointError) {
+        if descriptor < 0 { try openStream() }
         var done = 0
         while done < bytes.count {
             let count = Glibc.write(descriptor, bytes.baseAddress! + done, bytes.count - done)
@@ -115,6 +145,16 @@ public final class AtomicFile {
             guard count > 0 else { throw failure() }
             done += count
         }
+    }
+
+    private func openStream() throws(CheckpointError) {
+        if case .descriptor(let number) = place {
+            // Another one of its own, as this one is closed in the end.
+            descriptor = fcntl(number, F_DUPFD_CLOEXEC, 3)
+        } else {
+            descriptor = open(path, O_WRONLY | O_NOCTTY | O_CLOEXEC)
+        }
+        guard descriptor >= 0 else { throw failure() }
     }
 
     private func failure() -> CheckpointError {

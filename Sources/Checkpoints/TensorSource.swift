@@ -23,23 +23,18 @@ public struct TensorInfo: Sendable, Equatable {
     public let storedType: String
     /// Bytes that the tensor takes in the file.
     public let storedBytes: Int
+    /// Why its elements cannot be read, where the directory says so already; its extents may then be unknown, and `[]`.
+    public let obstacle: String?
 
-    public init(name: String, shape: [Int], storedType: String, storedBytes: Int) {
+    public init(name: String, shape: [Int], storedType: String, storedBytes: Int, obstacle: String? = nil) {
         self.name = name
         self.shape = shape
         self.storedType = storedType
         self.storedBytes = storedBytes
+        self.obstacle = obstacle
     }
 
     public var count: Int { shape.reduce(1, *) }
-}
-
-/// The text ↔ token mapping that travels with the weights.
-public enum TokenizerBlob: Sendable, Equatable {
-    /// The text of a Hugging Face `tokenizer.json`, as UTF-8 bytes.
-    case tokenizerJSON([UInt8])
-    /// A serialised sentencepiece model.
-    case sentencepiece([UInt8])
 }
 
 /// A file of named tensors under canonical (Hugging Face) names. Each file format has one implementation; whoever
@@ -57,6 +52,10 @@ public protocol TensorSource: AnyObject {
     var provenance: String? { get }
     /// All tensors, in an order that is the same each time.
     var tensors: [TensorInfo] { get }
+    /// Where parts of the file contradict each other about a tensor: an error for those who need the tensor.
+    var contradictions: [Contradiction] { get }
+    /// What those should know who use the file, each a sentence that names it.
+    var warnings: [String] { get }
     /// The directory entry of one tensor.
     func info(_ name: String) -> TensorInfo?
     func tokenizer() throws -> TokenizerBlob?
@@ -65,12 +64,28 @@ public protocol TensorSource: AnyObject {
     func read(_ name: String, rows: Range<Int>?, into destination: UnsafeMutableBufferPointer<Float>) throws
 }
 
+/// What parts of a file – an index and what it lists – say differently about a tensor.
+public struct Contradiction: Sendable, Equatable {
+    /// The tensor's canonical name.
+    public let name: String
+    /// Begins with the name that the file gives it.
+    public let problem: String
+
+    public init(name: String, problem: String) {
+        self.name = name
+        self.problem = problem
+    }
+}
+
 extension TensorSource {
+    public var contradictions: [Contradiction] { [] }
+    public var warnings: [String] { contradictions.map { "\(path): \($0.problem)" } }
+
     public func info(_ name: String) -> TensorInfo? { tensors.first { $0.name == name } }
 
     /// The values of config.json; nil if the file carries none, or something else than a JSON object.
     public var configurationValues: JSONObject? {
-        configuration.flatMap { try? JSONValue(parsing: $0) }?.objectValue
+        configuration.flatMap { try? JSONValue(parsing: $0, allowsNonFinite: true) }?.objectValue
     }
 
     /// Reads a whole tensor of any shape.

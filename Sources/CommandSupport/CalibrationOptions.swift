@@ -34,6 +34,8 @@ public struct CalibrationOptions: ParsableArguments {
     @Option(help: ArgumentHelp("Of the labels that gradients are sampled with.", valueName: "number"))
     public var seed: UInt64 = 0
 
+    @OptionGroup public var sequenceOptions: SequenceOptions
+
     public init() {}
 
     public var hasText: Bool { !text.isEmpty || tokens != nil }
@@ -59,15 +61,12 @@ public struct CalibrationOptions: ParsableArguments {
     /// The sequences of the calibration text.
     public func sequences(
         for source: any TensorSource, _ configuration: DecoderConfiguration
-    ) throws -> [ArraySlice<UInt32>] {
-        guard hasText else { return [] }
-        let sequences = try TokenStream.load(
-            text: text, tokens: tokens, maxTokens: maxTokens, for: source, configuration
-        ).flatMap { $0.sequences(length: sequenceLength ?? $0.rowLength ?? 512) }
-        guard sequences.reduce(0, { $0 + $1.count }) >= 2 else {
-            throw InputError("\(paths.first ?? "calibration"): fewer than two tokens")
-        }
-        return sequences
+    ) throws -> CalibrationText {
+        guard hasText else { return CalibrationText() }
+        let streams = try TokenStream.load(
+            text: text, tokens: tokens, maxTokens: maxTokens, sequenceOptions, for: source, configuration)
+        return CalibrationText(
+            sequences: try streams.sequences(length: sequenceLength, maxTokens: maxTokens), streams: streams)
     }
 
     /// The statistics that a weighting needs: read, or collected from the sequences, and saved if asked for. Nil for the
@@ -100,6 +99,20 @@ public struct CalibrationOptions: ParsableArguments {
         return try Calibration(decoder, fingerprint: fingerprint, console: console).collect(
             sequences, labelSeed: weighting == .fisher ? seed : nil, paths: paths, saveTo: saveMoments,
             provenance: provenance)
+    }
+}
+
+/// What a model is calibrated on.
+public struct CalibrationText: Sendable {
+    public var sequences: [ArraySlice<UInt32>] = []
+    public var streams: [TokenStream] = []
+
+    /// Whether the sequences are one text after the other, with nothing put between and nothing left out.
+    public var isContinuous: Bool { streams.allSatisfy(\.isUnchanged) }
+
+    /// `record` with what was put in front of the sequences and left out of them.
+    public func adding(to record: JSONObject) -> JSONObject {
+        streams.isEmpty ? record : JSONObject(record.members + streams.record.members)
     }
 }
 

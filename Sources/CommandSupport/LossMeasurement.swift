@@ -21,18 +21,32 @@ public struct TextLoss: Sendable, Equatable {
 
     /// Mean loss in nats per token.
     public var mean: Double { sum / Double(tokens) }
+    /// e^mean; infinite where that is more than a number can hold.
     public var perplexity: Double { exp(mean) }
 
+    /// The perplexity of a mean loss for people.
+    public static func perplexityText(_ mean: Double, _ decimals: Int) -> String {
+        exp(mean).isFinite ? fixed(exp(mean), decimals) : "e^\(fixed(mean, 1))"
+    }
+
+    public func perplexityText(_ decimals: Int) -> String { Self.perplexityText(mean, decimals) }
+
     public var json: JSONObject {
-        JSONObject([
+        var result = JSONObject([
             ("perplexity", .number(perplexity)), ("nats_per_token", .number(mean)), ("tokens", .integer(tokens)),
         ])
+        if !perplexity.isFinite {
+            result["reason"] = "the perplexity, e^nats_per_token, is larger than any number here"
+        }
+        return result
     }
 }
 
 /// The windows that a text's loss is measured over.
 ///
 /// Each window scores only tokens that the one before has not; the first token of a text has no context and is not scored.
+/// A BOS in front of a text is that first token: it belongs to the first window alone, as where a text is tokenised with it
+/// and then cut.
 public struct LossWindows: Sendable {
     private struct Window {
         let tokens: ArraySlice<UInt32>
@@ -49,12 +63,13 @@ public struct LossWindows: Sendable {
     /// - Throws: `InputError` for a text that is shorter than a window that was asked for, or than two tokens.
     public init(_ stream: TokenStream, window: Int? = nil, stride: Int? = nil) throws {
         name = stream.name
-        let length = window ?? stream.rowLength ?? 512
+        let length = window ?? stream.usualLength
         let step = stride ?? length
         guard step <= length else { throw InputError("--stride \(step): larger than the window of \(length) tokens") }
-        let texts = stream.sequences(length: stream.rowLength ?? stream.ids.count)
-        windows = try texts.flatMap { text in
-            guard text.count >= length || (text.count >= 2 && window == nil) else {
+        // Rows that were filled up have any length.
+        let areCut = stream.paddingCount > 0
+        windows = try stream.texts.flatMap { text in
+            guard text.count >= length || (text.count >= 2 && window == nil) || areCut else {
                 throw InputError(
                     "\(stream.name): \(text.count) tokens are fewer than one window of \(length); "
                         + "give a longer text or --window \(max(2, text.count))")
@@ -70,6 +85,7 @@ public struct LossWindows: Sendable {
             }
             return windows
         }
+        guard !windows.isEmpty else { throw InputError("\(stream.name): texts of one token, expected at least two") }
     }
 
     public var tokenCount: Int { windows.reduce(0) { $0 + $1.tokens.count } }

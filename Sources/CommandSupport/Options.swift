@@ -15,9 +15,7 @@ public struct CheckpointOptions: ParsableArguments {
 
     public init() {}
 
-    public func open() throws -> any TensorSource {
-        try Checkpoint.open(checkpoint, configurationPath: config)
-    }
+    public func open() throws -> any TensorSource { try openCheckpoint(checkpoint, config: config) }
 }
 
 /// What is printed besides the result.
@@ -33,7 +31,6 @@ public struct ConsoleOptions: ParsableArguments {
     public var console: Console { Console(isQuiet: quiet) }
 }
 
-extension Precision: ExpressibleByArgument {}
 extension ModelPreset: ExpressibleByArgument {}
 
 /// The text or the tokens that a command runs the model on.
@@ -52,6 +49,8 @@ public struct TokenOptions: ParsableArguments {
     @Option(help: ArgumentHelp("Use this many tokens at most.", valueName: "count"))
     public var maxTokens: Int?
 
+    @OptionGroup public var sequenceOptions: SequenceOptions
+
     public init() {}
 
     public func validate() throws {
@@ -59,6 +58,7 @@ public struct TokenOptions: ParsableArguments {
             throw ValidationError("Give the input as either --text FILE… or --tokens FILE.")
         }
         if let maxTokens, maxTokens < 1 { throw ValidationError("--max-tokens \(maxTokens): expected at least 1.") }
+        try sequenceOptions.validate(hasText: !text.isEmpty, hasTokens: tokens != nil)
     }
 
     /// The files that are read.
@@ -66,13 +66,14 @@ public struct TokenOptions: ParsableArguments {
 
     /// Reads the input: one stream for each text, or the one token file. Every id is checked against the vocabulary.
     public func load(for source: any TensorSource, _ configuration: DecoderConfiguration) throws -> [TokenStream] {
-        try TokenStream.load(text: text, tokens: tokens, maxTokens: maxTokens, for: source, configuration)
+        try TokenStream.load(
+            text: text, tokens: tokens, maxTokens: maxTokens, sequenceOptions, for: source, configuration)
     }
 }
 
 /// The tokenizer that a checkpoint carries.
 public func makeTokenizer(of source: any TensorSource) throws -> any Tokenizer {
-    guard let blob = try source.tokenizer() else {
+    guard let blob = SpecialIDs(of: source).completing(try source.tokenizer()) else {
         throw InputError(
             "\(source.path): no tokenizer in this checkpoint; give token ids with --tokens, or import it from a folder "
                 + "or file that has one")
@@ -100,34 +101,25 @@ public func readText(_ path: String) throws -> [UInt8] {
     return bytes
 }
 
-/// Token ids of one input.
-public struct TokenStream: Sendable {
-    public let name: String
-    public private(set) var ids: [UInt32]
-    /// Tokens of each sequence where the file says so; nil for a running text.
-    public let rowLength: Int?
-
-    public init(name: String, ids: [UInt32], rowLength: Int?) {
-        self.name = name
-        self.ids = ids
-        self.rowLength = rowLength
-    }
-
+extension TokenStream {
     /// The file of a specification such as `file.h5:/tokens`.
     static func path(of specification: String) -> String { TokenFile.path(of: specification) }
 
-    /// One stream for each text, or that of the token file; no more than `maxTokens` in all. Every id is checked against
-    /// the vocabulary.
+    /// One stream for each text, or that of the token file; no more than `maxTokens` in all, what is put in front included.
+    /// Every id is checked against the vocabulary. `mayLackRows` says that `--pad` is meant for other files, too.
     public static func load(
-        text: [String], tokens: String?, maxTokens: Int?, for source: any TensorSource,
-        _ configuration: DecoderConfiguration
+        text: [String], tokens: String?, maxTokens: Int?, _ options: SequenceOptions, mayLackRows: Bool = false,
+        for source: any TensorSource, _ configuration: DecoderConfiguration
     ) throws -> [TokenStream] {
+        // Token files need none: a tokenizer that cannot be read has nothing to say about them.
+        var known: () -> (any Tokenizer)? = { try? makeTokenizer(of: source) }
         var streams: [TokenStream] = []
         if let tokens {
             let file = try TokenFile.read(tokens)
             streams = [TokenStream(name: tokens, ids: file.ids, rowLength: file.rowLength)]
         } else {
             let tokenizer = try makeTokenizer(of: source)
+            known = { tokenizer }
             for path in text {
                 let ids = try tokenizer.encode(readText(path))
                 guard !ids.isEmpty else { throw InputError("\(path): the text is empty, expected at least two tokens") }
@@ -136,48 +128,13 @@ public struct TokenStream: Sendable {
         }
         var left = maxTokens ?? .max
         for index in streams.indices {
+            try streams[index].apply(
+                options, isText: tokens == nil, mayLackRows: mayLackRows, tokenizer: known, SpecialIDs(of: source),
+                vocabulary: configuration.vocabularySize)
             streams[index].truncate(to: left)
-            left -= streams[index].ids.count
+            left -= streams[index].tokenCount
         }
-        streams.removeAll { $0.ids.isEmpty }
-        let vocabulary = UInt32(clamping: configuration.vocabularySize)
-        for stream in streams {
-            guard let position = stream.ids.firstIndex(where: { $0 >= vocabulary }) else { continue }
-            throw InputError(
-                "\(stream.name): \(TransformerError.token(id: stream.ids[position], position: position, vocabulary: configuration.vocabularySize))"
-            )
-        }
-        return streams
-    }
-
-    mutating func truncate(to count: Int) {
-        if ids.count > count { ids.removeLast(ids.count - max(0, count)) }
-    }
-
-    /// The sequences of the input: its rows, or the text in pieces of `length`. Rows longer than `length` are cut; the last
-    /// piece may be shorter.
-    public func sequences(length: Int) -> [ArraySlice<UInt32>] {
-        let rows = rowLength ?? ids.count
-        guard rows > 0 else { return [] }
-        return stride(from: 0, to: ids.count, by: rows).flatMap { start in
-            let end = min(start + rows, ids.count)
-            return stride(from: start, to: end, by: length).map { ids[$0..<min($0 + length, end)] }
-        }
-    }
-}
-
-/// The tokenizer of a file: a tokenizer.json, a sentencepiece model, a llama2.c tokenizer.
-public func readTokenizer(_ path: String) throws -> TokenizerBlob {
-    let bytes = try readText(path)
-    let first = bytes.first { !" \n\r\t".utf8.contains($0) }
-    if first == UInt8(ascii: "{") { return .tokenizerJSON(bytes) }
-    let blob = TokenizerBlob.sentencepiece(bytes)
-    do {
-        _ = try makeTokenizer(from: blob, path: path)
-        return blob
-    } catch {
-        // Not a sentencepiece model; the other binary format says best what is wrong with it.
-        return try Llama2CTokenizer.read(path)
+        return streams.filter { $0.tokenCount > 0 }
     }
 }
 
@@ -189,10 +146,8 @@ public func checkTokenizer(_ blob: TokenizerBlob, path: String) throws -> Int {
 /// The tokenizer of a checkpoint or of a tokenizer file.
 public func tokenizer(at path: String) throws -> any Tokenizer {
     do {
-        return try makeTokenizer(of: try Checkpoint.open(path))
-    } catch let error as CheckpointError {
-        guard case .unreadable = error else { throw error }
-        guard let blob = try? readTokenizer(path) else { throw error }
-        return try makeTokenizer(from: blob, path: path)
+        return try makeTokenizer(of: try Checkpoint.openStored(path))
+    } catch is CheckpointError {
+        return try makeTokenizer(from: readTokenizer(path), path: path)
     }
 }

@@ -46,11 +46,29 @@ public enum Provenance {
             ]
         }
         var files: [JSONValue] = []
-        for name in try folderEntries(path) where !name.hasPrefix(".") {
-            let file = "\(path)/\(name)"
+        let folder = try HubCache.snapshot(of: path)
+        for name in try folderEntries(folder) where !name.hasPrefix(".") {
+            let file = "\(folder)/\(name)"
             if stat(file, &status) == 0, status.st_mode & S_IFMT == S_IFREG { files.append(try input(file)) }
         }
         return ["path": .string(path), "files": .array(files)]
+    }
+
+    /// SHA-256 of a model: of its file, or of a folder's configuration, index and weights – names and contents.
+    public static func modelDigest(_ path: String) throws(CheckpointError) -> String {
+        var status = stat()
+        guard stat(path, &status) == 0 else { throw MappedFile.absence(of: path) }
+        guard status.st_mode & S_IFMT == S_IFDIR else { return try sha256(path) }
+        let folder = try HubCache.snapshot(of: path)
+        var lines = ""
+        for name in try folderEntries(folder)
+        where name == "config.json" || name.hasSuffix(".safetensors") || name == "model.safetensors.index.json" {
+            lines += "\(name) \(try sha256("\(folder)/\(name)"))\n"
+        }
+        var digest = [UInt8](repeating: 0, count: 32)
+        let text = Array(lines.utf8)
+        EVP_Digest(text, text.count, &digest, nil, EVP_sha256(), nil)
+        return hexadecimal(digest)
     }
 
     /// Names in a folder, sorted.
@@ -88,7 +106,11 @@ public enum Provenance {
         }
         var digest = [UInt8](repeating: 0, count: 32)
         EVP_DigestFinal_ex(context, &digest, nil)
+        return hexadecimal(digest)
+    }
+
+    private static func hexadecimal(_ bytes: [UInt8]) -> String {
         let digits = Array("0123456789abcdef".utf8)
-        return String(decoding: digest.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
+        return String(decoding: bytes.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
     }
 }

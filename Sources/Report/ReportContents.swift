@@ -48,6 +48,9 @@ public struct ReportContents {
     /// Names of the folders that results were found in.
     public var runs: [String] { distinctLabels(folders.map { ($0.name, $0.path) }) }
 
+    /// Paths of all tables and JSON documents in these folders.
+    public var files: [String] { folders.flatMap { $0.files.map(\.path) + $0.ignored } }
+
     /// Tables and JSON documents in these folders that are none of ours.
     public var ignored: [String] { folders.flatMap(\.ignored) }
 

@@ -20,7 +20,7 @@ public struct MeasuredSpectrum: Sendable {
         ]
         return ["\(key.layer)", key.module.name, key.side.rawValue]
             + [spectrum.tokens, spectrum.features, spectrum.singularValues.count].map(String.init)
-            + ranks.energyRanks.map(String.init) + numbers.map { "\($0)" }
+            + ranks.energyRanks.map(String.init) + numbers.map(csvField)
     }
 }
 
@@ -53,10 +53,14 @@ public enum SpectrumTables {
         ]
     }
 
+    /// The header line of a table of weight spectra.
+    public static let weightColumns =
+        "layer,module,rows,columns,index,singular_value,energy_fraction,cumulative_energy\r\n"
+
     /// The singular values of weight matrices, one row each.
     public static func writeWeightSpectra(_ entries: [WeightSpectra.Entry], to file: AtomicFile) throws(CheckpointError)
     {
-        try file.write("layer,module,rows,columns,index,singular_value,energy_fraction,cumulative_energy\r\n")
+        try file.write(weightColumns)
         for entry in entries {
             let prefix = "\(entry.layer),\(entry.module.rawValue),\(entry.rows),\(entry.columns),"
             try write(entry.singularValues, prefix: prefix, to: file)
@@ -70,7 +74,8 @@ public enum SpectrumTables {
         for (index, value) in singularValues.enumerated() {
             let fraction = total > 0 ? energies[index] / total : 0
             cumulative += fraction
-            try file.write("\(prefix)\(index + 1),\(value),\(fraction),\(min(1, cumulative))\r\n")
+            try file.write(
+                "\(prefix)\(index + 1),\(csvField(value)),\(csvField(fraction)),\(csvField(min(1, cumulative)))\r\n")
         }
     }
 }

@@ -1,3 +1,4 @@
+import Checkpoints
 import Synchronization
 
 /// Byte pair encoding over bytes, as GPT-2, Llama 3, Qwen2 and SmolLM2 use it, from the text of a `tokenizer.json`.
@@ -8,6 +9,9 @@ public final class ByteLevelBPETokenizer: Tokenizer {
     public let vocabularySize: Int
     public let bosID: UInt32?
     public let eosID: UInt32?
+    public var prefixIDs: [UInt32] { definition.prefixIDs }
+    public var suffixIDs: [UInt32] { definition.suffixIDs }
+    public var endIDs: [UInt32] { definition.endIDs }
 
     private let model: BytePairModel
     private let definition: TokenizerDefinition
@@ -21,11 +25,15 @@ public final class ByteLevelBPETokenizer: Tokenizer {
     ///
     /// - Parameters:
     ///   - tokenizerJSON: its text as UTF-8.
+    ///   - settings: what is said about it elsewhere. Whether a text gets a BOS in front is theirs to say before it is
+    ///     the template's.
     ///   - path: where it came from, for error messages.
     /// - Throws: `TokenizerError.unreadable` if it is damaged or contradicts itself, `.unsupported` if it describes
     ///   another kind of tokenizer, naming what was found.
-    public init(tokenizerJSON: [UInt8], path: String) throws(TokenizerError) {
-        definition = try TokenizerDefinition(tokenizerJSON, path: path)
+    public init(
+        tokenizerJSON: [UInt8], settings: TokenizerSettings = TokenizerSettings(), path: String
+    ) throws(TokenizerError) {
+        definition = try TokenizerDefinition(tokenizerJSON, settings: settings, path: path)
         model = definition.model
         vocabularySize = definition.vocabularySize
         bosID = definition.bosID

@@ -1,4 +1,5 @@
 import CSentencePiece
+import Checkpoints
 import Glibc
 import Synchronization
 
@@ -9,6 +10,9 @@ public final class SentencePieceTokenizer: Tokenizer, @unchecked Sendable {
     public let vocabularySize: Int
     public let bosID: UInt32?
     public let eosID: UInt32?
+    public let prefixIDs: [UInt32]
+    public var suffixIDs: [UInt32] { [] }
+    public var endIDs: [UInt32] { eosID.map { [$0] } ?? [] }
 
     /// Never changed after `init`; the library's encoding and decoding are const.
     private let model: OpaquePointer
@@ -20,9 +24,13 @@ public final class SentencePieceTokenizer: Tokenizer, @unchecked Sendable {
     ///
     /// - Parameters:
     ///   - model: the bytes of the `tokenizer.model`.
+    ///   - settings: what is said about it elsewhere. Without a word about it a text gets the BOS in front, as Llama and
+    ///     Mistral have it.
     ///   - path: where it came from, for error messages.
     /// - Throws: `TokenizerError.unreadable` with the library's reason if it is no sentencepiece model.
-    public init(model bytes: [UInt8], path: String) throws(TokenizerError) {
+    public init(
+        model bytes: [UInt8], settings: TokenizerSettings = TokenizerSettings(), path: String
+    ) throws(TokenizerError) {
         // The library takes an empty message for a model without a normaliser and goes on.
         guard !bytes.isEmpty else { throw .unreadable(path: path, reason: "the sentencepiece model is empty") }
         var reason: UnsafeMutablePointer<CChar>?
@@ -39,17 +47,18 @@ public final class SentencePieceTokenizer: Tokenizer, @unchecked Sendable {
         vocabularySize = Int(csentencepiece_piece_count(loaded))
         bosID = UInt32(exactly: csentencepiece_bos(loaded))
         eosID = UInt32(exactly: csentencepiece_eos(loaded))
+        prefixIDs = settings.addsBOS == false ? [] : bosID.map { [$0] } ?? []
     }
 
     deinit { csentencepiece_free(model) }
 
-    /// With `addSpecialTokens`, begins with `bosID` as Llama and Mistral do; nothing is added at the end.
+    /// With `addSpecialTokens`, begins with `prefixIDs`; nothing is added at the end.
     public func encode(
         utf8 text: UnsafeBufferPointer<UInt8>, addSpecialTokens: Bool
     ) throws(TokenizerError) -> [UInt32] {
         var result: [UInt32] = []
         result.reserveCapacity(text.count / 3 + 16)
-        if addSpecialTokens, let bosID { result.append(bosID) }
+        if addSpecialTokens { result.append(contentsOf: prefixIDs) }
         if splitsAtSpaces {
             try encodeWords(text, into: &result)
         } else {

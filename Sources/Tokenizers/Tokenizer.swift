@@ -13,6 +13,15 @@ public protocol Tokenizer: Sendable {
     /// The id that ends a text, if the tokenizer names one. A model's config.json, where there is one, knows better.
     var eosID: UInt32? { get }
 
+    /// All ids by which the tokenizer has a text end: `eosID` first, and what is known by its name.
+    var endIDs: [UInt32] { get }
+
+    /// The ids that the tokenizer's author puts in front of every text: usually the BOS, or nothing.
+    var prefixIDs: [UInt32] { get }
+
+    /// The ids that the tokenizer's author puts behind every text: usually nothing.
+    var suffixIDs: [UInt32] { get }
+
     /// The ids of a text given as UTF-8.
     ///
     /// - Parameters:
@@ -71,8 +80,9 @@ extension Tokenizer {
 ///   - path: where it came from, for error messages.
 /// - Throws: `TokenizerError`.
 public func makeTokenizer(from blob: TokenizerBlob, path: String) throws(TokenizerError) -> any Tokenizer {
-    switch blob {
-    case .tokenizerJSON(let bytes): try ByteLevelBPETokenizer(tokenizerJSON: bytes, path: path)
-    case .sentencepiece(let bytes): try SentencePieceTokenizer(model: bytes, path: path)
+    switch blob.content {
+    case .tokenizerJSON(let bytes):
+        try ByteLevelBPETokenizer(tokenizerJSON: bytes, settings: blob.settings, path: path)
+    case .sentencepiece(let bytes): try SentencePieceTokenizer(model: bytes, settings: blob.settings, path: path)
     }
 }

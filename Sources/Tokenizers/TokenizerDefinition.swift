@@ -10,6 +10,7 @@ struct TokenizerDefinition: Sendable {
     private(set) var suffixIDs: [UInt32] = []
     private(set) var bosID: UInt32?
     private(set) var eosID: UInt32?
+    private(set) var endIDs: [UInt32] = []
 
     /// The bytes of all tokens end to end, and where each id's are in it.
     private var pieceBytes: [UInt8] = []
@@ -24,7 +25,9 @@ struct TokenizerDefinition: Sendable {
         return pieceBytes[Int(start)..<Int(start + count)]
     }
 
-    init(_ text: [UInt8], path: String) throws(TokenizerError) {
+    init(
+        _ text: [UInt8], settings: TokenizerSettings = TokenizerSettings(), path: String
+    ) throws(TokenizerError) {
         let root: JSONValue
         do throws(JSONError) {
             root = try JSONValue(parsing: text)
@@ -68,8 +71,22 @@ struct TokenizerDefinition: Sendable {
         let template = try reader.template(root["post_processor"] ?? .null) { id in id < vocabularySize }
         prefixIDs = template.prefix
         suffixIDs = template.suffix
-        bosID = prefixIDs.first ?? special(named: ["<|begin_of_text|>", "<s>", "<bos>", "<|startoftext|>"])
-        eosID = suffixIDs.last ?? special(named: ["<|end_of_text|>", "</s>", "<eos>", "<|endoftext|>"])
+        func known(_ token: String?) -> UInt32? {
+            token.flatMap { spelling in
+                addedTokens.first { $0.content.elementsEqual(spelling.utf8) }?.id
+                    ?? vocabulary.ids.find(Array(spelling.utf8))
+            }
+        }
+        let begins = specials(named: ["<|begin_of_text|>", "<s>", "<bos>", "<|startoftext|>"])
+        let ends = specials(named: ["<|end_of_text|>", "</s>", "<eos>", "<|endoftext|>"])
+        bosID = known(settings.bosToken) ?? prefixIDs.first ?? begins.first
+        eosID = known(settings.eosToken) ?? suffixIDs.last ?? ends.first
+        endIDs = (eosID.map { [$0] } ?? []) + ends.filter { $0 != eosID }
+        switch settings.addsBOS {
+        case true? where prefixIDs.isEmpty: prefixIDs = bosID.map { [$0] } ?? []
+        case false?: prefixIDs = []
+        default: break
+        }
     }
 
     private mutating func addTokens(
@@ -105,13 +122,10 @@ struct TokenizerDefinition: Sendable {
         }
     }
 
-    private func special(named names: [String]) -> UInt32? {
-        for name in names {
-            if let token = addedTokens.first(where: { $0.isSpecial && $0.content.elementsEqual(name.utf8) }) {
-                return token.id
-            }
+    private func specials(named names: [String]) -> [UInt32] {
+        names.compactMap { name in
+            addedTokens.first { $0.isSpecial && $0.content.elementsEqual(name.utf8) }?.id
         }
-        return nil
     }
 }
 

@@ -107,11 +107,13 @@ struct CostCommand: ParsableCommand {
         let console = consoleOptions.console
         // Formulas alone need no libraries.
         if measure { prepareNumerics(console) }
+        try OutputCheck(checkpoints: [checkpoint], files: [config, plan]).require(out.map { [.stream($0)] } ?? [])
         let (name, shape) = try model()
         var step = try TrainingStep(batch: batch, sequenceLength: sequenceLength, sparseDensity: sparseDensity)
         step.attention = attention
         step.pairs = pairs
         step.precision = precision
+        if measure { precision.announce(console) }
         let measurement = try measure ? CostMeasurement(shape, step, layers: layers, steps: steps ?? 3) : nil
         let file = try out.map { try AtomicFile($0) }
         let costs = MethodCost.all(shape, step)
@@ -123,9 +125,9 @@ struct CostCommand: ParsableCommand {
         let report = CostReport(name: name, shape: shape, step: step, costs: costs, measured: measured)
         guard !consoleOptions.json else {
             let record = report.json.members + Provenance.tool(withKernels: measure).members
-            return try Console.output(JSONValue.object(JSONObject(record)).text(indent: 2))
+            return try Console.output(JSONValue.object(JSONObject(record)).text(indent: 2), besides: [out])
         }
-        try Console.output(([report.text] + (out.map { [$0] } ?? [])).joined(separator: "\n\n"))
+        try Console.output(([report.text] + (out.map { [$0] } ?? [])).joined(separator: "\n\n"), besides: [out])
     }
 
     // MARK: - The model
@@ -138,9 +140,9 @@ struct CostCommand: ParsableCommand {
             configuration.placement = preset.placement
             return (preset.rawValue, try ModelShape(configuration, rank: rank ?? preset.rank))
         }
-        let source = try Checkpoint.open(checkpoint ?? "", configurationPath: config)
+        let source = try openCheckpoint(checkpoint ?? "", config: config)
         let configuration = try DecoderConfiguration(of: source)
-        try DecoderWeights.checkNames(of: source, configuration)
+        try DecoderWeights.checkNames(of: source, configuration, head: .none)
         return (source.path, try shape(of: source, configuration))
     }
 
@@ -149,10 +151,11 @@ struct CostCommand: ParsableCommand {
         let stored = DecoderWeights.layouts(of: source)
         let own = try ModelShape(configuration, layout: stored)
         if own.isLowRank, rank == nil, plan == nil { return own }
-        try DenseModel.require(source, configuration)
+        try DenseModel.require(source, configuration, head: .none)
         if let plan {
             let text = String(decoding: try readText(plan), as: UTF8.self)
-            let fingerprint = try Decoder(from: source).weights.fingerprint
+            let hasHead = DecoderWeights.hasHead(source, configuration)
+            let fingerprint = try Decoder(from: source, includingHead: hasHead).weights.fingerprint
             let ranks = try RankPlan(text, path: plan, of: configuration, fingerprint: fingerprint)
             // A conversion gives each low-rank layer a bias.
             return try ModelShape(configuration) { layer, module in

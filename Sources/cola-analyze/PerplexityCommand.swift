@@ -9,7 +9,8 @@ struct PerplexityCommand: ParsableCommand {
         abstract: "Mean loss in nats per token, and perplexity, of one or more texts.",
         discussion: """
             A text is cut into windows; with a stride smaller than the window each window scores only the tokens that the \
-            one before has not. The first token of a text has no context and is not scored. The mean is over all scored tokens.
+            one before has not. The first token of a text has no context and is not scored; where the tokenizer puts a BOS in \
+            front of texts, that is the first, once, in the first window. The mean is over all scored tokens.
 
             Example:
               cola-analyze perplexity smollm2.h5 --text novel.txt speech.txt --window 1024 --stride 512
@@ -49,17 +50,19 @@ struct PerplexityCommand: ParsableCommand {
         let source = try checkpoint.open()
         let configuration = try DecoderConfiguration(of: source)
         let streams = try input.load(for: source, configuration)
+        streams.describe(each: "text", console)
         let texts = try streams.map { try LossWindows($0, window: window, stride: stride) }
+        precision.announce(console)
         let decoder = try Decoder(from: source, precision: precision)
         let progress = console.progress("perplexity", unit: "tokens", total: texts.reduce(0) { $0 + $1.tokenCount })
         let losses = try LossWindows.losses(of: texts, decoder, batch: batch, path: source.path) {
             progress.update($0)
         }
         progress.finish()
-        try report(zip(streams, losses).map { ($0.name, $1) })
+        try report(zip(streams, losses).map { ($0.name, $1) }, streams.record)
     }
 
-    private func report(_ scores: [(name: String, score: TextLoss)]) throws {
+    private func report(_ scores: [(name: String, score: TextLoss)], _ record: JSONObject) throws {
         var total = TextLoss()
         for (_, score) in scores { total.add(score) }
         if consoleOptions.json {
@@ -70,12 +73,12 @@ struct PerplexityCommand: ParsableCommand {
                 }
                 result["texts"] = .array(texts)
             }
-            for member in Provenance.tool().members { result[member.key] = member.value }
+            for member in record.members + Provenance.tool().members { result[member.key] = member.value }
             return try Console.output(JSONValue.object(result).text(indent: 2))
         }
         var table = TextTable([("text", .left), ("tokens", .right), ("nats/token", .right), ("perplexity", .right)])
         func append(_ name: String, _ score: TextLoss) {
-            table.append([name, grouped(score.tokens), fixed(score.mean, 4), fixed(score.perplexity, 3)])
+            table.append([name, grouped(score.tokens), fixed(score.mean, 4), score.perplexityText(3)])
         }
         for (name, score) in scores { append(name, score) }
         if scores.count > 1 { append("all", total) }

@@ -32,6 +32,8 @@ struct RanksCommand: ParsableCommand {
     @OptionGroup var consoleOptions: ConsoleOptions
 
     func validate() throws {
+        try calibration.sequenceOptions.validate(
+            hasText: !calibration.text.isEmpty, hasTokens: calibration.tokens != nil)
         guard ranks.isGiven else {
             throw ValidationError(
                 "Say how to choose ranks: --rank, --rank-ratio, --alpha, --keep, --max-bytes or --max-flops.")
@@ -41,29 +43,36 @@ struct RanksCommand: ParsableCommand {
     func run() throws {
         let console = consoleOptions.console
         prepareNumerics(console)
+        try OutputCheck(checkpoints: [checkpoint.checkpoint], files: [checkpoint.config] + calibration.paths)
+            .require([.stream(out)] + (calibration.saveMoments.map { [.file($0)] } ?? []))
         let start = monotonicSeconds()
         let source = try checkpoint.open()
         let configuration = try DecoderConfiguration(of: source)
-        try DenseModel.require(source, configuration)
+        // Losses, from which the Fisher weighting comes, need the head; moments hold what they came to.
+        let needsHead = weighting == .fisher && calibration.moments == nil
+        try DenseModel.require(source, configuration, head: needsHead ? .required : .ifStored)
         let plan = try AtomicFile(out)
-        let sequences = try calibration.sequences(for: source, configuration)
-        let decoder = try Decoder(from: source)
+        let text = try calibration.sequences(for: source, configuration)
+        text.streams.describe(each: "sequence", console)
+        let decoder = try Decoder(from: source, includingHead: DecoderWeights.hasHead(source, configuration))
         let fingerprint = decoder.weights.fingerprint
         let statistics = try calibration.statistics(
-            of: decoder, fingerprint: fingerprint, weighting, sequences, provenance: Provenance.tool(),
-            console: console)
+            of: decoder, fingerprint: fingerprint, weighting, text.sequences,
+            provenance: text.adding(to: Provenance.tool()), console: console)
         let planning = try RankPlan.choose(
             decoder, ranks, weighting, statistics, fingerprint: fingerprint, console: console)
         var record = planning.plan.json
         record["provenance"] = .object(
-            JSONObject(Provenance.tool().members + [("checkpoint", try Provenance.input(checkpoint.checkpoint))]))
+            JSONObject(
+                text.adding(to: Provenance.tool()).members
+                    + [("checkpoint", try Provenance.input(checkpoint.checkpoint))]))
         try plan.write(JSONValue.object(record).text(indent: 2) + "\n")
         try plan.commit()
         console.note("done in \(fixed(monotonicSeconds() - start, 1)) s, peak memory \(byteCount(peakMemory()))")
         if consoleOptions.json {
-            try Console.output(JSONValue.object(record).text(indent: 2))
+            try Console.output(JSONValue.object(record).text(indent: 2), besides: [out])
         } else {
-            try Console.output(PlanTable(planning.plan, configuration).text + "\n\n\(out)")
+            try Console.output(PlanTable(planning.plan, configuration).text + "\n\n\(out)", besides: [out])
         }
     }
 }

@@ -38,8 +38,11 @@ struct ReportCommand: ParsableCommand {
 
     func run() throws {
         let console = consoleOptions.console
+        // A page that an earlier run has written is none of the files that are read.
+        try OutputCheck().require([.stream(out)])
         let file = try AtomicFile(out)
         let contents = try ReportContents(folders: folders)
+        try OutputCheck(files: contents.files).require([.stream(out)])
         let ignored = contents.ignored
         if !ignored.isEmpty {
             console.note(
@@ -58,11 +61,11 @@ struct ReportCommand: ParsableCommand {
             record["bytes"] = .integer(bytes)
             record["sections"] = .array(contents.sections.map { .string($0) })
             record["runs"] = .array(contents.runs.map { .string($0) })
-            try Console.output(JSONValue.object(record).text(indent: 2))
+            try Console.output(JSONValue.object(record).text(indent: 2), besides: [out])
         } else {
             try Console.output(
                 "\(out)  \(byteCount(bytes))  \(contents.sections.joined(separator: ", ")) of "
-                    + contents.runs.joined(separator: ", "))
+                    + contents.runs.joined(separator: ", "), besides: [out])
         }
     }
 }

@@ -80,6 +80,8 @@ struct SpectrumCommand: ParsableCommand {
     func run() throws {
         let console = consoleOptions.console
         prepareNumerics(console)
+        try OutputCheck(checkpoints: [checkpoint.checkpoint], files: [checkpoint.config] + input.paths)
+            .require([.folder(out, names: SpectrumRun.fileNames)] + (saveMoments.map { [.file($0)] } ?? []))
         let start = monotonicSeconds()
         var run = SpectrumRun(command: self, console: console)
         try run.execute()

@@ -11,6 +11,9 @@ struct SpectrumRun {
     let console: Console
     private var timer = PhaseTimer()
 
+    static let fileNames = ["spectra.csv", "ranks.csv", "run.json", weightSpectra]
+    private static let weightSpectra = "weight_spectra.csv"
+
     init(command: SpectrumCommand, console: Console) {
         self.command = command
         self.console = console
@@ -25,10 +28,12 @@ struct SpectrumRun {
         // Sees now, rather than after hours, whether files can be made.
         try AtomicFile("\(command.out)/run.json").discard()
         let streams = try command.input.load(for: source, configuration)
-        let sequences = try self.sequences(of: streams)
+        streams.describe(each: "sequence", console)
+        let sequences = try streams.sequences(length: command.sequenceLength, maxTokens: command.input.maxTokens)
         if command.saveMoments != nil { try DenseModel.require(source, configuration) }
         timer.end("read_input")
 
+        command.precision.announce(console)
         let decoder = try Decoder(from: source, precision: command.precision, includingHead: command.saveMoments != nil)
         timer.end("load_weights")
         let request = SpectrumRequest(
@@ -52,7 +57,8 @@ struct SpectrumRun {
         timer.end("decompose")
         if let file = command.saveMoments {
             _ = try Calibration(decoder, fingerprint: decoder.weights.fingerprint, console: console).collect(
-                sequences, labelSeed: 0, paths: command.input.paths, saveTo: file, provenance: Provenance.tool())
+                sequences, labelSeed: 0, paths: command.input.paths, saveTo: file,
+                provenance: JSONObject(Provenance.tool().members + streams.record.members))
             timer.end("save_moments")
         }
 
@@ -61,6 +67,7 @@ struct SpectrumRun {
         warnIfFewTokens(tokens, measured)
         var record = provenance(
             try hashes.value(), source: source, decoder: decoder, tokens: tokens, sequences: sequences.count)
+        for member in streams.record.members { record[member.key] = member.value }
         try writeFiles(measured, alphas: alphas.map(\.text), decoder, layers: layers, &record)
         folder.keep()
         if command.consoleOptions.json {
@@ -88,16 +95,10 @@ struct SpectrumRun {
         let run = try AtomicFile("\(command.out)/run.json")
         try run.write(JSONValue.object(record).text(indent: 2) + "\n")
         try AtomicFile.commit(files + [run])
-    }
-
-    private func sequences(of streams: [TokenStream]) throws -> [ArraySlice<UInt32>] {
-        let sequences = streams.flatMap { stream in
-            stream.sequences(length: command.sequenceLength ?? stream.rowLength ?? 512)
+        if !command.weights {
+            Leftover.clear(
+                "\(command.out)/\(Self.weightSpectra)", startingWith: SpectrumTables.weightColumns, console: console)
         }
-        guard sequences.reduce(0, { $0 + $1.count }) >= 2 else {
-            throw InputError("\(streams.first?.name ?? "input"): fewer than two tokens")
-        }
-        return sequences
     }
 
     /// Runs the sequences through the decoder, a few at a time, while the analysis watches; returns the token count.
@@ -125,7 +126,7 @@ struct SpectrumRun {
         let progress = console.progress("weights", unit: "matrices", total: layers.count * modules.count)
         let entries = try WeightSpectra.compute(decoder, layers: layers, modules: modules) { progress.update($0) }
         progress.finish()
-        let file = try AtomicFile("\(command.out)/weight_spectra.csv")
+        let file = try AtomicFile("\(command.out)/\(Self.weightSpectra)")
         try SpectrumTables.writeWeightSpectra(entries, to: file)
         return file
     }

@@ -18,17 +18,24 @@ struct ConversionRun {
     mutating func execute() throws {
         let source = try command.checkpoint.open()
         let configuration = try DecoderConfiguration(of: source)
-        try DenseModel.require(source, configuration)
-        let files = try ConversionReport.Files(output: command.output)
-        let sequences = try command.calibration.sequences(for: source, configuration)
+        let needsHead =
+            command.refine > 0 || !command.evaluate.isEmpty
+            || command.method == .fisher && command.calibration.moments == nil
+        try DenseModel.require(source, configuration, head: needsHead ? .required : .ifStored)
+        let files = ConversionReport.Files(output: command.output)
+        try files.requireWritable()
+        let calibrationText = try command.calibration.sequences(for: source, configuration)
+        let sequences = calibrationText.sequences
+        calibrationText.streams.describe(each: "sequence", console)
         let texts = try evaluationTexts(source, configuration)
-        let dense = try Decoder(from: source)
+        if !texts.isEmpty { texts.describe(each: "text to measure on", console) }
+        let dense = try Decoder(from: source, includingHead: DecoderWeights.hasHead(source, configuration))
         let fingerprint = dense.weights.fingerprint
         timer.end("read")
 
         var statistics = try command.calibration.statistics(
-            of: dense, fingerprint: fingerprint, command.method, sequences, provenance: Provenance.tool(),
-            console: console)
+            of: dense, fingerprint: fingerprint, command.method, sequences,
+            provenance: calibrationText.adding(to: Provenance.tool()), console: console)
         timer.end("moments")
         let plan = try makePlan(dense, statistics, fingerprint)
         timer.end("ranks")
@@ -42,8 +49,12 @@ struct ConversionRun {
         timer.end("factors")
         var refinement: Refinement.Outcome?
         if command.refine > 0 {
-            refinement = try Refinement(passes: command.refine, seed: command.calibration.seed).run(
-                converted.decoder, teacher: dense, sequences, console)
+            let precision = command.precision.precision
+            precision.announce(console)
+            refinement = try Refinement(
+                passes: command.refine, seed: command.calibration.seed, precision: precision
+            ).run(
+                converted.decoder, teacher: dense, calibrationText, console)
             timer.end("refine")
         }
 
@@ -51,8 +62,10 @@ struct ConversionRun {
         report.recipe = recipe
         report.refinement = refinement
         report.calibration = calibration
-        let provenance = try provenance(source, calibration)
+        var provenance = calibrationText.adding(to: try provenance(source, calibration))
+        if !texts.isEmpty { provenance["evaluation"] = .object(texts.record) }
         try write(converted.decoder, configuration: text, provenance: provenance, tokenizer: try source.tokenizer())
+        files.removeEarlier()
         let written = try reread(converted.decoder)
         timer.end("write")
         try measure(&report, dense, written, sequences, texts)
@@ -60,9 +73,10 @@ struct ConversionRun {
         let record = report.json(provenance: provenance, seconds: timer.json)
         try report.write(record, to: files)
         if command.consoleOptions.json {
-            try Console.output(JSONValue.object(record).text(indent: 2))
+            try Console.output(JSONValue.object(record).text(indent: 2), besides: [files.report, files.layers])
         } else {
-            try Console.output(report.text(output: command.output, files: files))
+            try Console.output(
+                report.text(output: command.output, files: files), besides: [files.report, files.layers])
         }
         console.note("done in \(fixed(timer.total, 1)) s, peak memory \(byteCount(peakMemory()))")
     }
@@ -78,15 +92,21 @@ struct ConversionRun {
 
     // MARK: - Phases
 
+    /// Whether the name of a text to measure on is that of a token file.
+    static func isTokenFile(_ path: String) -> Bool {
+        [".npy", ".u16", ".u32"].contains { path.hasSuffix($0) } || path.contains(".h5")
+    }
+
     private func evaluationTexts(
         _ source: any TensorSource, _ configuration: DecoderConfiguration
     ) throws -> [TokenStream] {
         try command.evaluate.map { path in
-            let isTokens = [".npy", ".u16", ".u32"].contains { path.hasSuffix($0) } || path.contains(".h5")
+            let isTokens = Self.isTokenFile(path)
             guard
                 let stream = try TokenStream.load(
                     text: isTokens ? [] : [path], tokens: isTokens ? path : nil,
-                    maxTokens: command.evaluationTokens, for: source, configuration
+                    maxTokens: command.evaluationTokens, command.calibration.sequenceOptions, mayLackRows: true,
+                    for: source, configuration
                 ).first
             else { throw InputError("\(path): no tokens") }
             return stream
@@ -110,7 +130,8 @@ struct ConversionRun {
         guard let values = source.configurationValues else {
             throw InputError("\(source.path): its configuration is no JSON object")
         }
-        return JSONValue.object(plan.configuration(of: values, command.activation)).text(indent: 2)
+        return JSONValue.object(plan.configuration(of: values, command.activation))
+            .text(indent: 2, writesNonFinite: true)
     }
 
     private func convert(
@@ -152,7 +173,8 @@ struct ConversionRun {
 
     /// The converted model as the file has it: what is reported is measured on that.
     private func reread(_ converted: Decoder) throws -> Decoder {
-        let written = try Decoder(from: try Checkpoint.open(command.output))
+        let written = try Decoder(
+            from: try Checkpoint.open(command.output), includingHead: converted.weights.head != nil)
         guard command.dtype != .f32 || written.weights.fingerprint == converted.weights.fingerprint else {
             throw LowRankError.result("\(command.output): reads back as another model than was written")
         }
@@ -182,7 +204,7 @@ struct ConversionRun {
             }
         }
         report.calibrationErrors = try errors(sample(sequences), "errors on the calibration", withFloor: true)
-        let heldOut = texts.first.map { $0.sequences(length: $0.rowLength ?? 512) } ?? []
+        let heldOut = texts.first.map { $0.sequences(length: $0.usualLength) } ?? []
         report.heldOutErrors = try errors(sample(heldOut), "errors on held-out text", withFloor: false)
         guard !texts.isEmpty else { return }
         let windows = try texts.map { try LossWindows($0) }

@@ -53,6 +53,10 @@ struct DenseToLowrankCommand: ParsableCommand {
     var refine = 0
 
     @Option(
+        help: "What the products of --refine compute with: f32, bf16 with sums in f32, or auto, the faster one here.")
+    var precision = PrecisionChoice.auto
+
+    @Option(
         parsing: .upToNextOption,
         help: ArgumentHelp(
             "Texts (or token files) to measure the loss on, before and after; layers' errors on the first.",
@@ -79,6 +83,9 @@ struct DenseToLowrankCommand: ParsableCommand {
             throw ValidationError("--evaluation-tokens \(evaluationTokens): expected 2 or more.")
         }
         if dtype == .f64 { throw ValidationError("--dtype f64: expected f32, f16 or bf16.") }
+        try calibration.sequenceOptions.validate(
+            hasText: !calibration.text.isEmpty || !evaluate.isEmpty,
+            hasTokens: calibration.tokens != nil || evaluate.contains(where: ConversionRun.isTokenFile))
         let needing = [
             activation == .silu ? "--activation silu" : nil, anchor ? "--anchor" : nil, refine > 0 ? "--refine" : nil,
         ].compactMap { $0 }
@@ -92,6 +99,12 @@ struct DenseToLowrankCommand: ParsableCommand {
     func run() throws {
         let console = consoleOptions.console
         prepareNumerics(console)
+        let files = ConversionReport.Files(output: output)
+        try OutputCheck(
+            checkpoints: [checkpoint.checkpoint], files: [checkpoint.config, plan] + calibration.paths + evaluate
+        ).require(
+            [.file(output), .stream(files.report), .stream(files.layers)]
+                + (calibration.saveMoments.map { [.file($0)] } ?? []))
         var run = ConversionRun(command: self, console: console)
         try run.execute()
     }

@@ -45,12 +45,15 @@ struct ImportCommand: ParsableCommand {
 
     func run() throws {
         let console = consoleOptions.console
+        try OutputCheck(checkpoints: [checkpoint.checkpoint], files: [checkpoint.config, tokenizer])
+            .require([.file(output)])
         let source = try checkpoint.open()
         guard let configuration = source.configuration else {
             throw InputError("\(source.path): no configuration; give its config.json with --config")
         }
         let decoder = try DecoderConfiguration(of: source)
-        try DecoderWeights.checkNames(of: source, decoder)
+        let stored = try StoredTensors(of: source, decoder, head: .ifStored)
+        stored.warnOfUnreadable(source, console)
         let blob = try tokenizer.map { try readTokenizer($0) } ?? source.tokenizer()
         if let blob {
             let size = try CommandSupport.checkTokenizer(blob, path: tokenizer ?? source.path)
@@ -73,15 +76,18 @@ struct ImportCommand: ParsableCommand {
             path: output, configuration: configuration, provenance: JSONValue.object(provenance).text(),
             tokenizer: blob,
             type: dtype, deflate: deflate)
-        let total = source.tensors.reduce(0) { $0 + $1.count }
+        let kept = stored.inOrder(of: source)
+        let parameters = Set(stored.parameters.map(\.name))
+        let total = kept.reduce(0) { $0 + $1.count }
         let progress = console.progress("import", unit: "parameters", total: total)
         var done = 0
-        for tensor in source.tensors where DecoderWeights.isParameter(tensor.name, decoder) {
+        for tensor in kept {
             let columns = tensor.shape.dropFirst().reduce(1, *)
             try writer.write(tensor.name, shape: tensor.shape) { rows, buffer in
                 try source.read(tensor.name, rows: rows, into: buffer)
                 let bad = ck_first_not_finite(buffer.baseAddress!, buffer.count)
-                guard bad == buffer.count else {
+                // What nobody computes with is kept as it is.
+                guard bad == buffer.count || !parameters.contains(tensor.name) else {
                     let place = (rows.lowerBound + bad / columns, bad % columns)
                     throw CheckpointError.tensors(
                         path: source.path, problems: ["\(tensor.name): element \(place) is \(buffer[bad])"])
@@ -92,6 +98,8 @@ struct ImportCommand: ParsableCommand {
         }
         try writer.finish()
         progress.finish()
+        let report = ConversionReport.Files(output: output)
+        Leftover.warn([report.report, report.layers], console: console)
         let written = try Provenance.input(output)
         if consoleOptions.json {
             provenance["output"] = written

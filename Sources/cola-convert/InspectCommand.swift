@@ -20,16 +20,20 @@ struct InspectCommand: ParsableCommand {
     var json = false
 
     func run() throws {
-        let source = try checkpoint.open()
-        let facts = Facts(source, hasTokenizer: try tokenizerName(source))
+        let source = try checkpoint.openStored()
+        let facts = Facts(source, hasTokenizer: tokenizerName(source))
         try Console.output(json ? JSONValue.object(facts.json).text(indent: 2) : facts.text)
     }
 
-    private func tokenizerName(_ source: any TensorSource) throws -> String {
-        switch try source.tokenizer() {
-        case .tokenizerJSON(let bytes): "tokenizer.json, \(byteCount(bytes.count))"
-        case .sentencepiece(let bytes): "sentencepiece model, \(byteCount(bytes.count))"
-        case nil: "none"
+    private func tokenizerName(_ source: any TensorSource) -> String {
+        do {
+            switch try source.tokenizer()?.content {
+            case .tokenizerJSON(let bytes): return "tokenizer.json, \(byteCount(bytes.count))"
+            case .sentencepiece(let bytes): return "sentencepiece model, \(byteCount(bytes.count))"
+            case nil: return "none"
+            }
+        } catch {
+            return "not readable: \(error)"
         }
     }
 }
@@ -46,7 +50,8 @@ private struct Facts {
     init(_ source: any TensorSource, hasTokenizer: String) {
         self.source = source
         tokenizer = hasTokenizer
-        parameters = source.tensors.reduce(0) { $0 + $1.count }
+        // One more name of a stored tensor takes no bytes, and is no further parameter.
+        parameters = source.tensors.reduce(0) { $0 + ($1.storedBytes > 0 ? $1.count : 0) }
         storedBytes = source.tensors.reduce(0) { $0 + $1.storedBytes }
         let factors = source.tensors.filter { $0.name.hasSuffix(".cola_a") }
         let dense = source.tensors.filter { $0.name.hasSuffix("_proj.weight") }
@@ -72,11 +77,12 @@ private struct Facts {
 
     var json: JSONObject {
         let tensors = source.tensors.map { tensor in
-            JSONValue.object(
-                JSONObject([
-                    ("name", .string(tensor.name)), ("shape", .array(tensor.shape.map { .integer($0) })),
-                    ("type", .string(tensor.storedType)), ("bytes", .integer(tensor.storedBytes)),
-                ]))
+            var row = JSONObject([
+                ("name", .string(tensor.name)), ("shape", .array(tensor.shape.map { .integer($0) })),
+                ("type", .string(tensor.storedType)), ("bytes", .integer(tensor.storedBytes)),
+            ])
+            if let obstacle = tensor.obstacle { row["unreadable"] = .string(obstacle) }
+            return JSONValue.object(row)
         }
         return JSONObject([
             ("path", .string(source.path)), ("format", .string(source.formatName)), ("kind", .string(kind)),
@@ -90,7 +96,7 @@ private struct Facts {
     /// JSON text as a value; text that is not JSON as a string.
     private func parsed(_ text: String?) -> JSONValue {
         guard let text else { return .null }
-        return (try? JSONValue(parsing: text)) ?? .string(text)
+        return (try? JSONValue(parsing: text, allowsNonFinite: true)) ?? .string(text)
     }
 
     var text: String {
@@ -119,6 +125,12 @@ private struct Facts {
         for tensor in source.tensors {
             table.append([tensor.name, "\(tensor.shape)", tensor.storedType, grouped(tensor.storedBytes)])
         }
-        return head.joined(separator: "\n") + "\n\n" + table.text
+        let unreadable = source.tensors.compactMap { tensor in
+            tensor.obstacle.map { "\(tensor.name) cannot be read: \($0)" }
+        }
+        return
+            ([head.joined(separator: "\n"), table.text]
+            + (unreadable.isEmpty ? [] : [unreadable.joined(separator: "\n")]))
+            .joined(separator: "\n\n")
     }
 }

@@ -7,6 +7,7 @@ import Transformer
 struct Refinement {
     let passes: Int
     let seed: UInt64
+    let precision: Precision
 
     /// Peak learning rate of a factor whose root mean square is 0.02; others in proportion.
     static let learningRate = 5e-5
@@ -22,12 +23,18 @@ struct Refinement {
     /// Trains the converted decoder's weights where they are. Embedding, head and dense layers stay as they are: a few
     /// thousand tokens say little about them.
     func run(
-        _ converted: Decoder, teacher: Decoder, _ sequences: [ArraySlice<UInt32>], _ console: Console
+        _ converted: Decoder, teacher: Decoder, _ text: CalibrationText, _ console: Console
     ) throws -> Outcome {
+        let sequences = text.sequences
         let length = sequences.map(\.count).max() ?? 1
+        // Sequences that each have a start of their own, or had padding, are not one text.
+        let corpora =
+            text.isContinuous
+            ? [TokenCorpus(name: "calibration", ids: sequences.flatMap { $0 })]
+            : sequences.map { TokenCorpus(name: "calibration", ids: Array($0)) }
         let data = try TrainingData(
-            [TokenCorpus(name: "calibration", ids: sequences.flatMap { $0 })], sequenceLength: length - 1,
-            packing: .packed, separator: nil, evaluationFraction: 0, seed: seed,
+            corpora, sequenceLength: length - 1, packing: text.isContinuous ? .packed : .documents, separator: nil,
+            evaluationFraction: 0, seed: seed,
             vocabularySize: converted.configuration.vocabularySize)
         let perStep = min(4, data.trainingCount)
         let steps = max(1, passes * data.trainingCount / perStep)
@@ -44,7 +51,7 @@ struct Refinement {
         settings.clip = 1
         settings.seed = seed
         settings.teacherShare = 1
-        settings.precision = Machine.fasterPrecision
+        settings.precision = precision
         settings.memory = isLowRank(converted.weights) ? .colaM : .checkpoint
         let trainer = try Trainer(
             converted.configuration, masters: converted.weights, data: data, settings: settings, teacher: teacher)

@@ -27,20 +27,35 @@ struct TokenizeCommand: ParsableCommand {
     @Flag(help: "Add the begin and end tokens that the tokenizer puts around each text.")
     var specialTokens = false
 
+    @Option(
+        help: ArgumentHelp(
+            "A BOS in front of each text: auto, as the tokenizer has it, always or never (default: never; auto with --special-tokens).",
+            valueName: "rule"))
+    var bos: BOSRule?
+
     @OptionGroup var consoleOptions: ConsoleOptions
 
     func run() throws {
+        try OutputCheck(checkpoints: [tokenizer], files: text).require([.tokens(out)])
+        try TokenFile.requireWritable(out)
         let tokenizer = try CommandSupport.tokenizer(at: tokenizer)
+        let bosOption = bos ?? (specialTokens ? .auto : .never)
+        let prefix = try bosOption.prefix(
+            isText: true, tokenizer: { tokenizer }, SpecialIDs(nil, path: self.tokenizer))
         let progress = consoleOptions.console.progress("tokenize", unit: "texts", total: text.count)
         var ids: [UInt32] = []
         var bytes = 0
         for (index, path) in text.enumerated() {
             let content = try readText(path)
             bytes += content.count
-            ids += try tokenizer.encode(content, addSpecialTokens: specialTokens)
+            let text = try tokenizer.encode(content)
+            ids += (text.starts(with: prefix) ? [] : prefix) + text + (specialTokens ? tokenizer.suffixIDs : [])
             progress.update(index + 1)
         }
         let seconds = progress.finish()
+        consoleOptions.console.note(
+            "bos: \(prefix.isEmpty ? "none" : prefix.map { "\($0)" }.joined(separator: ", ")) (--bos \(bosOption.rawValue))"
+        )
         guard !ids.isEmpty else {
             throw InputError("\(text.joined(separator: ", ")): the text is empty, so there are no tokens")
         }
@@ -50,10 +65,12 @@ struct TokenizeCommand: ParsableCommand {
             record["out"] = .string(out)
             record["tokens"] = .integer(ids.count)
             record["bytes"] = .integer(bytes)
+            record["bos"] = ["rule": .string(bosOption.rawValue), "ids": .array(prefix.map { .integer(Int($0)) })]
             record["megabytes_per_second"] = .number(Double(bytes) / 1e6 / max(seconds, 1e-9))
-            try Console.output(JSONValue.object(record).text(indent: 2))
+            try Console.output(JSONValue.object(record).text(indent: 2), besides: [out])
         } else {
-            try Console.output("\(out)  \(grouped(ids.count)) tokens from \(byteCount(bytes)) of text")
+            try Console.output(
+                "\(out)  \(grouped(ids.count)) tokens from \(byteCount(bytes)) of text", besides: [out])
         }
     }
 }

@@ -43,6 +43,9 @@ struct ContinueCommand: ParsableCommand {
     func run() throws {
         let console = consoleOptions.console
         prepareNumerics(console)
+        try OutputCheck(
+            checkpoints: [checkpoint.checkpoint, teacher.teacher], files: [checkpoint.config] + data.input.paths
+        ).require([.folder(out, names: RunFolder.tableNames)])
         let source = try checkpoint.open()
         let configuration = try DecoderConfiguration(of: source)
         let masters = try DecoderWeights(from: source, configuration)
@@ -54,8 +57,12 @@ struct ContinueCommand: ParsableCommand {
         settings.rankTracking = try ranks.tracking(layers: configuration.layers)
         settings.teacherShare = teacher == nil ? 0 : self.teacher.share
         let blob = try source.tokenizer()
+        let special = SpecialIDs(of: source)
         let corpus = try Corpus(
-            data.input, tokenizer: blob, tokenizerPath: source.path, settings: settings, configuration: configuration)
+            data.input, tokenizer: special.completing(blob), tokenizerPath: source.path, settings: settings,
+            configuration: configuration
+        ) { try TextRules(data, tokenizer: $0, special, vocabulary: configuration.vocabularySize) }
+        corpus.describe(console)
         var provenance = Provenance.tool()
         provenance["seed"] = .string("\(recipe.seed)")
         provenance["data"] = .object(corpus.record)

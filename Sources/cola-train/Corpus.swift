@@ -7,16 +7,23 @@ import Transformer
 /// The files of a run: read, cut, and remembered with their hashes.
 struct Corpus {
     let data: TrainingData
+    private let rules: TextRules
+    private let emptyRows: Int
+    private let isPaddedLeft: Bool
     /// What the run file says of the files: their kind, and name, size and SHA-256 of each.
     let record: JSONObject
 
+    /// Reads the files. `rules` decides what counts as text, once the tokenizer is known.
     init(
-        _ options: CorpusOptions, tokenizer: TokenizerBlob?, tokenizerPath: String, settings: TrainingSettings,
-        configuration: DecoderConfiguration
+        _ options: CorpusOptions, tokenizer blob: TokenizerBlob?, tokenizerPath: String, settings: TrainingSettings,
+        configuration: DecoderConfiguration, rules: ((any Tokenizer)?) throws -> TextRules
     ) throws {
-        let tokenizer = try tokenizer.map { try makeTokenizer(from: $0, path: tokenizerPath) }
+        let tokenizer = try blob.map { try makeTokenizer(from: $0, path: tokenizerPath) }
+        let rules = try rules(tokenizer)
         var corpora: [TokenCorpus] = []
-        for specification in options.tokens { corpora.append(try TokenCorpus(file: specification)) }
+        for specification in options.tokens {
+            corpora.append(try TokenCorpus(file: specification, padding: rules.padding, prefix: rules.prefix))
+        }
         if !options.text.isEmpty {
             guard let tokenizer else {
                 throw InputError(
@@ -24,19 +31,52 @@ struct Corpus {
                         + "--tokens")
             }
             for path in options.text {
-                corpora.append(TokenCorpus(name: path, ids: try tokenizer.encode(readText(path))))
+                corpora.append(TokenCorpus(name: path, ids: try tokenizer.encode(readText(path)), prefix: rules.prefix))
             }
+        }
+        if rules.needsRows, let padding = rules.padding, corpora.allSatisfy({ $0.rowLength == nil }) {
+            throw InputError("\(corpora[0].name): --pad \(padding.id) goes with a 2-D file, this is one running text")
+        }
+        if settings.packing == .documents, rules.ends.isEmpty, !rules.allowsOneDocument,
+            let running = corpora.first(where: { $0.rowLength == nil })
+        {
+            throw InputError(
+                "\(running.name): --packing documents, but nothing says where a document ends: neither the tokenizer nor "
+                    + "eos_token_id of the configuration; name the end token with --document-end")
         }
         data = try TrainingData(
             corpora, sequenceLength: settings.sequenceLength, packing: settings.packing,
-            separator: tokenizer?.eosID, evaluationFraction: settings.evaluationFraction, seed: settings.seed,
-            vocabularySize: configuration.vocabularySize)
+            separator: rules.separator, ends: rules.ends, evaluationFraction: settings.evaluationFraction,
+            seed: settings.seed, vocabularySize: configuration.vocabularySize)
+        self.rules = rules
+        emptyRows = corpora.reduce(0) { $0 + ($1.paddedRows?.emptyRows ?? 0) }
+        isPaddedLeft = corpora.contains { $0.paddedRows?.isLeft == true }
         let paths = options.tokens.map(TokenFile.path) + options.text
         record = JSONObject([
             ("data_kind", .string(options.text.isEmpty ? "tokens" : "text")),
             ("data_files", .array((options.tokens + options.text).map { .string($0) })),
             ("data_sha256", .array(try paths.map { .string(try Provenance.sha256($0)) })),
+            (TextRules.key, rules.json),
         ])
+    }
+
+    /// Says what was put in front of the texts and left out of them.
+    func describe(_ console: Console) {
+        if rules.prefix.isEmpty {
+            console.note("bos: none (--bos \(rules.bosRule.rawValue))")
+        } else {
+            let ids = rules.prefix.map { "\($0)" }.joined(separator: ", ")
+            console.note("bos: \(ids) in front of each text (--bos \(rules.bosRule.rawValue))")
+        }
+        if !rules.ends.isEmpty {
+            console.note("documents end in \(rules.ends.map { "\($0)" }.joined(separator: ", "))")
+        }
+        if let padding = rules.padding {
+            console.note(
+                "\(grouped(data.tokenCount)) tokens, \(grouped(data.paddingCount)) of padding (id \(padding.id)"
+                    + "\(isPaddedLeft ? ", on the left" : "")) left out")
+        }
+        if emptyRows > 0 { console.warn("left out are \(grouped(emptyRows)) rows of padding only") }
     }
 
     /// The files that a run file names; those given now, if any, stand in for them.

@@ -29,11 +29,13 @@ struct GradientsCommand: ParsableCommand {
     func run() throws {
         let console = consoleOptions.console
         prepareNumerics(console)
+        try OutputCheck(checkpoints: [checkpoint.checkpoint], files: [checkpoint.config] + input.paths)
+            .require([.file(out)])
         let source = try checkpoint.open()
         let configuration = try DecoderConfiguration(of: source)
-        let sequences = try input.load(for: source, configuration).flatMap { stream in
-            stream.sequences(length: stream.rowLength ?? stream.ids.count)
-        }
+        let streams = try input.load(for: source, configuration)
+        streams.describe(each: "text", console)
+        let sequences = streams.flatMap(\.texts)
         let targetCount = sequences.reduce(0) { $0 + $1.count - 1 }
         guard targetCount > 0 else {
             throw InputError("\(input.paths[0]): sequences of one token, expected at least two")
@@ -41,6 +43,7 @@ struct GradientsCommand: ParsableCommand {
         let masters = try DecoderWeights(from: source, configuration)
         try pass.memory.validate(for: masters)
         let precision = pass.precision.precision
+        precision.announce(console)
         let decoder = Decoder(configuration, masters.workingCopy(precision), precision: precision)
         let gradients = DecoderWeights(like: masters, precision: .f32)
         let batches = Self.batches(sequences)
@@ -61,8 +64,8 @@ struct GradientsCommand: ParsableCommand {
         guard loss.isFinite else {
             throw InputError("\(source.path): the loss on \(input.paths[0]) is \(loss), expected a number")
         }
-        try write(loss, gradients, precision)
-        try report(loss, gradients, precision, targetCount)
+        try write(loss, gradients, precision, streams.record)
+        try report(loss, gradients, precision, targetCount, streams.record)
     }
 
     /// Sequences that go through the model together: up to 4,096 tokens, the longest alone if need be.
@@ -88,8 +91,10 @@ struct GradientsCommand: ParsableCommand {
         }
     }
 
-    private func write(_ loss: Double, _ gradients: DecoderWeights, _ precision: Precision) throws {
-        var record = try record
+    private func write(
+        _ loss: Double, _ gradients: DecoderWeights, _ precision: Precision, _ input: JSONObject
+    ) throws {
+        var record = JSONObject(try record.members + input.members)
         record["memory"] = .string(pass.memory.rawValue)
         record["precision"] = .string(precision.rawValue)
         let writer = try GradientWriter(path: out, loss: loss, provenance: JSONValue.object(record).text())
@@ -100,17 +105,20 @@ struct GradientsCommand: ParsableCommand {
         try writer.finish()
     }
 
-    private func report(_ loss: Double, _ gradients: DecoderWeights, _ precision: Precision, _ targets: Int) throws {
+    private func report(
+        _ loss: Double, _ gradients: DecoderWeights, _ precision: Precision, _ targets: Int, _ input: JSONObject
+    ) throws {
         let norm = AdamW.gradientNorm(gradients)
         guard consoleOptions.json else {
             return try Console.output(
                 "\(out)  loss \(fixed(loss, 6))  gradient norm \(fixed(norm, 6))  \(grouped(targets)) targets  "
                     + "\(precision.rawValue), \(pass.memory.rawValue)")
         }
-        let result: JSONValue = [
+        var result: JSONObject = [
             "out": .string(out), "loss": .number(loss), "gradient_norm": .number(norm), "targets": .integer(targets),
             "memory": .string(pass.memory.rawValue), "precision": .string(precision.rawValue),
         ]
-        try Console.output(result.text(indent: 2))
+        for member in input.members { result[member.key] = member.value }
+        try Console.output(JSONValue.object(result).text(indent: 2))
     }
 }

@@ -85,14 +85,19 @@ struct PretrainCommand: ParsableCommand {
     func run() throws {
         let console = consoleOptions.console
         prepareNumerics(console)
+        try OutputCheck(checkpoints: [like, tokenizer], files: [config] + data.input.paths)
+            .require([.folder(out, names: RunFolder.tableNames)])
         let (text, configuration, masters, blob) = try like.map(start(like:)) ?? start()
         let preset = preset.recipe
         var settings = try recipe.settings(
             data: data, defaults: (preset.learningRate, preset.steps, preset.warmupSteps, 64), weights: masters)
         settings.rankTracking = try ranks.tracking(layers: configuration.layers)
+        let special = SpecialIDs((try? JSONValue(parsing: text))?.objectValue, path: like ?? config ?? "--text")
         let corpus = try Corpus(
-            data.input, tokenizer: blob, tokenizerPath: tokenizer ?? like ?? "--text", settings: settings,
-            configuration: configuration)
+            data.input, tokenizer: special.completing(blob), tokenizerPath: tokenizer ?? like ?? "--text",
+            settings: settings, configuration: configuration
+        ) { try TextRules(data, tokenizer: $0, special, vocabulary: configuration.vocabularySize) }
+        corpus.describe(console)
         var provenance = Provenance.tool()
         provenance["seed"] = .string("\(recipe.seed)")
         provenance["data"] = .object(corpus.record)
@@ -109,7 +114,7 @@ struct PretrainCommand: ParsableCommand {
     )
 
     private func start() throws -> Start {
-        let blob = try tokenizer.map(tokenizerBlob)
+        let blob = try tokenizer.map(readTokenizer)
         let (text, configuration) = try modelConfiguration(
             tokenizerSize: try blob.map {
                 try checkTokenizer($0, path: tokenizer ?? "")
@@ -119,14 +124,14 @@ struct PretrainCommand: ParsableCommand {
     }
 
     private func start(like path: String) throws -> Start {
-        let source = try Checkpoint.open(path)
+        let source = try openCheckpoint(path)
         let configuration = try DecoderConfiguration(of: source)
         try DecoderWeights.checkNames(of: source, configuration)
         var values = source.configurationValues ?? [:]
         // First weights are no factors of a dense model's.
         values[RankPlan.convertedKey] = nil
         let masters = DecoderWeights(configuration, seed: recipe.seed, layout: DecoderWeights.layouts(of: source))
-        return (JSONValue.object(values).text(indent: 2), configuration, masters, try source.tokenizer())
+        return (JSONValue.object(values).text(indent: 2, writesNonFinite: true), configuration, masters, try source.tokenizer())
     }
 
     private func rank(of configuration: DecoderConfiguration) -> Int? {
@@ -145,7 +150,7 @@ struct PretrainCommand: ParsableCommand {
                     "\(tokenizer ?? ""): a tokenizer of \(tokenizerSize) ids, expected at most vocab_size "
                         + "\(checked.vocabularySize) of \(config)")
             }
-            values = (try? JSONValue(parsing: text))?.objectValue ?? JSONObject([])
+            values = (try? JSONValue(parsing: text, allowsNonFinite: true))?.objectValue ?? JSONObject([])
         } else {
             let rows = vocabulary ?? tokenizerSize ?? 32000
             if let tokenizerSize, tokenizerSize > rows {
@@ -156,21 +161,11 @@ struct PretrainCommand: ParsableCommand {
         }
         let path = config ?? preset.rawValue
         if model == .cola {
-            let shapes = try DecoderConfiguration(json: JSONValue.object(values).text(), path: path)
+            let shapes = try DecoderConfiguration(json: JSONValue.object(values).text(writesNonFinite: true), path: path)
             let placement = activation ?? (config == nil ? preset.placement : shapes.placement)
             values = values.withLowRank(rank(of: shapes) ?? 1, placement)
         }
-        let text = JSONValue.object(values).text(indent: 2)
+        let text = JSONValue.object(values).text(indent: 2, writesNonFinite: true)
         return (text, try DecoderConfiguration(json: text, path: path))
-    }
-
-    private func tokenizerBlob(_ path: String) throws -> TokenizerBlob {
-        do {
-            if let blob = try Checkpoint.open(path).tokenizer() { return blob }
-            throw InputError("\(path): no tokenizer in this checkpoint")
-        } catch let error as CheckpointError {
-            guard case .unreadable = error else { throw error }
-            return try readTokenizer(path)
-        }
     }
 }

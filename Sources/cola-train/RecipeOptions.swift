@@ -1,11 +1,14 @@
 import ArgumentParser
 import CommandSupport
+import Tokenizers
 import Training
 import Transformer
 
 /// The texts to learn from and how they are cut.
 struct DataOptions: ParsableArguments {
     @OptionGroup var input: CorpusOptions
+
+    @OptionGroup var sequenceOptions: SequenceOptions
 
     @Option(help: ArgumentHelp("Tokens of a sequence.", valueName: "count"))
     var sequenceLength = 256
@@ -17,6 +20,13 @@ struct DataOptions: ParsableArguments {
     var packing = Packing.packed
 
     @Option(
+        parsing: .upToNextOption,
+        help: ArgumentHelp(
+            "Ids that end documents (default: the tokenizer's end token and eos_token_id of the configuration).",
+            valueName: "id"))
+    var documentEnd: [IDList] = []
+
+    @Option(
         help: ArgumentHelp(
             "Part of the sequences that is held out for evaluation, chosen by the seed.", valueName: "fraction"))
     var evaluationFraction = 0.01
@@ -26,6 +36,16 @@ struct DataOptions: ParsableArguments {
 
     @Option(help: ArgumentHelp("Sequences of an evaluation at most.", valueName: "count"))
     var evaluationSequences = 256
+
+    /// Number of files.
+    var inputs: Int { input.text.count + input.tokens.count }
+
+    func validate() throws {
+        try sequenceOptions.validate(hasText: !input.text.isEmpty, hasTokens: !input.tokens.isEmpty)
+        if !documentEnd.isEmpty, packing == .packed, inputs < 2 {
+            throw ValidationError("--document-end: one text that is packed is not divided; see --packing documents.")
+        }
+    }
 }
 
 /// Files of text or tokens.
@@ -41,6 +61,9 @@ struct CorpusOptions: ParsableArguments {
             "Token ids instead: .npy, .u16 or .u32, which may be larger than memory, or file.h5:/path/to/dataset.",
             valueName: "file"))
     var tokens: [String] = []
+
+    /// The files, without names of datasets.
+    var paths: [String] { text + tokens.map(TokenFile.path) }
 
     /// Whether there is exactly one kind of input.
     var isOneKind: Bool { text.isEmpty != tokens.isEmpty }

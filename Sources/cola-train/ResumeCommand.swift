@@ -41,6 +41,9 @@ struct ResumeCommand: ParsableCommand {
         guard stat(place, &status) == 0 else { throw CheckpointError.missing(path: place) }
         let isFolder = status.st_mode & S_IFMT == S_IFDIR
         let folder = try RunFolder(existing: isFolder ? place : Self.folder(of: place))
+        try OutputCheck(checkpoints: [teacher], files: input.paths)
+            .require([.folder(folder.path, names: RunFolder.tableNames)])
+        try folder.requireNobodyTrains()
         let path = isFolder ? try folder.newestCheckpoint() : place
         let (source, state) = try RunFile.read(path: path)
         let configuration = try DecoderConfiguration(of: source)
@@ -50,7 +53,9 @@ struct ResumeCommand: ParsableCommand {
             let settings = try TrainingSettings(state.settings, path: path)
             let corpus = try Corpus(
                 Corpus.options(of: state.settings, given: input, path: path), tokenizer: blob, tokenizerPath: path,
-                settings: settings, configuration: configuration)
+                settings: settings, configuration: configuration
+            ) { try TextRules(state.settings, tokenizer: $0, path: path) }
+            corpus.describe(console)
             try corpus.requireSame(as: state.settings)
             console.note("resuming \(path) after step \(state.step) of \(settings.schedule.totalSteps)")
             return try Trainer(

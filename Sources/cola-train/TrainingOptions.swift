@@ -16,19 +16,6 @@ enum ModelKind: String, ExpressibleByArgument, CaseIterable {
     case dense, cola
 }
 
-/// A precision, or the choice of the faster one.
-enum PrecisionChoice: String, ExpressibleByArgument, CaseIterable {
-    case f32, bf16, auto
-
-    var precision: Precision {
-        switch self {
-        case .f32: .f32
-        case .bf16: .bf16
-        case .auto: Machine.fasterPrecision
-        }
-    }
-}
-
 /// In which units the factors of a low-rank model are trained, and so how far a step moves them.
 enum FactorRates: String, ExpressibleByArgument, CaseIterable {
     /// In proportion to each factor's root mean square; 0.02 has the unit 1.
@@ -67,7 +54,7 @@ struct TeacherOptions: ParsableArguments {
     static func load(
         _ path: String, for configuration: DecoderConfiguration
     ) throws -> (decoder: Decoder, record: JSONObject) {
-        let source = try Checkpoint.open(path)
+        let source = try openCheckpoint(path)
         let own = try DecoderConfiguration(of: source)
         guard own.vocabularySize == configuration.vocabularySize else {
             throw InputError(
@@ -75,7 +62,7 @@ struct TeacherOptions: ParsableArguments {
                     + "\(configuration.vocabularySize), the model's")
         }
         let record = JSONObject([
-            ("teacher_file", .string(path)), ("teacher_sha256", .string(try Provenance.sha256(path))),
+            ("teacher_file", .string(path)), ("teacher_sha256", .string(try Provenance.modelDigest(path))),
         ])
         return (try Decoder(from: source), record)
     }
@@ -104,7 +91,7 @@ struct PassOptions: ParsableArguments {
             valueName: "mode"))
     var memory = MemoryMode.plain
 
-    @Option(help: "What matrix products compute with: f32, bf16 with sums in f32, or auto, the faster one here.")
+    @Option(help: PrecisionChoice.help)
     var precision = PrecisionChoice.auto
 }
 

@@ -25,7 +25,7 @@ import Testing
         var builder = GGUFBuilder.model()
         Self.addByteLevel(&builder, pre: pre)
         change(&builder)
-        guard case .tokenizerJSON(let text) = try blob(builder) else { return nil }
+        guard case .tokenizerJSON(let text) = try blob(builder)?.content else { return nil }
         return try JSONValue(parsing: text)
     }
 
@@ -129,6 +129,10 @@ import Testing
             + piece("a\u{2581}b", [0, 0, 0x80, 0xBF], 4) + [0x12, UInt8(trainer.count)] + trainer
             + [0x1A, UInt8(normalizer.count)] + normalizer
         #expect(try blob(builder) == .sentencepiece(expected))
+        builder.set("tokenizer.ggml.add_bos_token", .bool(false))
+        #expect(
+            try blob(builder)
+                == TokenizerBlob(.sentencepiece(expected), settings: TokenizerSettings(addsBOS: false)))
 
         builder.set("tokenizer.ggml.scores", .f32s([0]))
         #expect(throws: CheckpointError.self) { try blob(builder) }

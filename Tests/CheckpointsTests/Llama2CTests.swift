@@ -97,7 +97,7 @@ import Testing
     @Test("a vocabulary file becomes a sentencepiece model")
     func tokenizer() throws {
         let path = try folder.write(vocabulary(pieces()), "tok.bin")
-        guard case .sentencepiece(let bytes) = try Llama2CTokenizer.read(path) else {
+        guard case .sentencepiece(let bytes) = try Llama2CTokenizer.read(path).content else {
             Issue.record("no sentencepiece model")
             return
         }

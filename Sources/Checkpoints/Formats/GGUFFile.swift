@@ -23,8 +23,8 @@ public final class GGUFFile: TensorSource {
 
     /// Opens a file: reads the metadata and the directory and checks them against the file's size.
     ///
-    /// Throws `CheckpointError` if the file is missing, cut short or corrupt, holds another architecture, a tensor type
-    /// or a tensor that is not understood.
+    /// Throws `CheckpointError` if the file is missing, cut short or corrupt, or holds another architecture. Tensors that a
+    /// dense model does not have are listed under the file's names; those of a type that is not read cannot be read.
     public convenience init(path: String) throws(CheckpointError) {
         try self.init(MappedFile(path))
     }
@@ -49,17 +49,18 @@ public final class GGUFFile: TensorSource {
         var problems: [String] = []
         let geometry = try GGUFConfiguration(reader, architecture: architecture, path: file.path)
         for tensor in reader.tensors {
-            if tensor.name == "rope_freqs.weight" {
+            if tensor.name == "rope_freqs.weight", !tensor.isEmpty {
                 frequencies = try Self.frequencies(tensor, file: file)
                 continue
             }
-            guard let name = Self.canonical(tensor.name) else {
-                problems.append("\(tensor.name): not a tensor of a dense \(architecture) model")
-                continue
-            }
+            // A tensor that such a model does not have keeps its name; whether it matters is not a question of the format.
+            let name = Self.canonical(tensor.name) ?? tensor.name
             let info = TensorInfo(
-                name: name, shape: tensor.shape, storedType: tensor.type.rawValue, storedBytes: tensor.bytes)
-            var place = StoredTensor(info: info, type: tensor.type, offset: tensor.offset)
+                name: name, shape: tensor.shape, storedType: tensor.typeName, storedBytes: tensor.bytes,
+                obstacle: tensor.obstacle)
+            tensors.append(info)
+            guard let type = tensor.type else { continue }
+            var place = StoredTensor(info: info, type: type, offset: tensor.offset)
             if architecture == "llama", let heads = geometry.rotatedHeads(tensor.name) {
                 guard tensor.shape[0] % (2 * heads) == 0 else {
                     problems.append("\(tensor.name): \(tensor.shape[0]) rows are not \(heads) heads of even size")
@@ -68,18 +69,17 @@ public final class GGUFFile: TensorSource {
                 place.interleavedHeads = heads
             }
             stored[name] = place
-            tensors.append(info)
         }
         guard problems.isEmpty else { throw .tensors(path: file.path, problems: problems) }
         self.stored = stored
         self.tensors = tensors
-        configuration = try geometry.json(tensors: stored, frequencies: frequencies).text(indent: 2)
+        configuration = try geometry.json(tensors: tensors, frequencies: frequencies).text(indent: 2)
         provenance = Self.provenance(reader)
     }
 
     public func read(_ name: String, rows: Range<Int>?, into destination: UnsafeMutableBufferPointer<Float>) throws {
         guard let tensor = stored[name] else {
-            throw CheckpointError.tensors(path: path, problems: ["\(name): missing"])
+            throw CheckpointError.tensors(path: path, problems: ["\(name): \(info(name)?.obstacle ?? "missing")"])
         }
         tensor.read(from: file, rows: rows, into: destination)
     }
@@ -121,7 +121,7 @@ public final class GGUFFile: TensorSource {
     private static func frequencies(_ tensor: GGUFTensor, file: MappedFile) throws(CheckpointError) -> [Float] {
         guard tensor.shape.count == 1, tensor.type == .f32 else {
             throw .invalid(
-                path: file.path, place: "tensor \(tensor.name)", found: "\(tensor.shape) of \(tensor.type.rawValue)",
+                path: file.path, place: "tensor \(tensor.name)", found: "\(tensor.shape) of \(tensor.typeName)",
                 expected: "a vector of f32")
         }
         let info = TensorInfo(name: tensor.name, shape: tensor.shape, storedType: "f32", storedBytes: tensor.bytes)

@@ -12,7 +12,10 @@ struct GGUFTokenizer {
         guard let model = try reader.string("tokenizer.ggml.model") else { return nil }
         switch model {
         case "gpt2": return .tokenizerJSON(try byteLevel().serialized())
-        case "llama": return .sentencepiece(try sentencepiece())
+        case "llama":
+            return TokenizerBlob(
+                .sentencepiece(try sentencepiece()),
+                settings: TokenizerSettings(addsBOS: try reader.bool("tokenizer.ggml.add_bos_token")))
         default:
             throw .invalid(
                 path: path, place: "tokenizer.ggml.model", found: model, expected: "gpt2 (byte-level BPE) or llama")

@@ -25,6 +25,8 @@ public struct HuggingFaceExporter: Sendable {
     public var maximumShardBytes: Int
     /// JSON text that is kept in the files' metadata as their origin.
     public var provenance: String?
+    /// Names of the tensors to write, of those that are in the source; nil: all that have elements and can be read.
+    public var tensors: Set<String>?
 
     public init(
         layout: Layout = .dense, type: ElementType = .bf16, replacesExisting: Bool = false,
@@ -37,7 +39,7 @@ public struct HuggingFaceExporter: Sendable {
         self.provenance = provenance
     }
 
-    /// Writes `source` into the folder, which is made if its parent exists, and returns the paths of the files written.
+    /// Writes `source` into the folder, which is made if need be, and returns the paths of the files written.
     ///
     /// A folder that was made and into which nothing could be written is removed again.
     ///
@@ -51,7 +53,7 @@ public struct HuggingFaceExporter: Sendable {
         guard type != .f64 else {
             throw CheckpointError.cannotWrite(path: folder, reason: "elements of type f64; choose f32, f16 or bf16")
         }
-        let plan = try ExportPlan(source, layout: layout, type: type)
+        let plan = try ExportPlan(source, tensors: tensors, layout: layout, type: type)
         let tokenizer = try tokenizerFiles(source, configuration: plan.configuration)
         let output = try OutputFolder(folder)
         try prepare(folder, source: source)
@@ -74,17 +76,17 @@ public struct HuggingFaceExporter: Sendable {
         }
         if shards.count > 1 {
             written.append("\(folder)/model.safetensors.index.json")
-            try AtomicFile.write(index(shards).text(indent: 2) + "\n", to: written.last!)
+            try AtomicFile.write(index(shards).text(indent: 2) + "\n", to: written.last!, needsFile: true)
         }
         for (name, bytes) in tokenizer {
-            let file = try AtomicFile("\(folder)/\(name)")
+            let file = try AtomicFile("\(folder)/\(name)", needsFile: true)
             try bytes.withUnsafeBytes { try file.write($0) }
             try file.commit()
             written.append(file.path)
         }
         written.append("\(folder)/config.json")
         output.keep()
-        try AtomicFile.write(plan.configuration.text(indent: 2) + "\n", to: written.last!)
+        try AtomicFile.write(plan.configuration.text(indent: 2, writesNonFinite: true) + "\n", to: written.last!, needsFile: true)
         return written
     }
 
@@ -151,10 +153,20 @@ public struct HuggingFaceExporter: Sendable {
         return names.contains(name) || (name.hasPrefix("model") && name.hasSuffix(".safetensors"))
     }
 
-    private func prepare(_ folder: String, source: any TensorSource) throws {
-        guard let directory = opendir(folder) else {
-            throw CheckpointError.cannotWrite(path: folder, reason: String(cString: strerror(errno)))
+    /// Names of the files of a model that are in a folder, which an export replaces. Of one that cannot be read: none.
+    public static func modelFiles(in folder: String) -> [String] { names(in: folder).filter(isOfModel) }
+
+    /// Names of further files in a folder that other programs take for parts of a model. An export leaves them.
+    public static func otherModelFiles(in folder: String) -> [String] {
+        let endings = [".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".index.json"]
+        let tokenizers = ["vocab.json", "vocab.txt", "merges.txt", "spiece.model", "sentencepiece.bpe.model"]
+        return names(in: folder).filter { name in
+            !isOfModel(name) && (tokenizers.contains(name) || endings.contains(where: name.hasSuffix))
         }
+    }
+
+    private static func names(in folder: String) -> [String] {
+        guard let directory = opendir(folder) else { return [] }
         defer { closedir(directory) }
         var names: [String] = []
         while let entry = readdir(directory) {
@@ -163,6 +175,11 @@ public struct HuggingFaceExporter: Sendable {
             }
             if name != ".", name != ".." { names.append(name) }
         }
+        return names.sorted()
+    }
+
+    private func prepare(_ folder: String, source: any TensorSource) throws {
+        let names = Self.names(in: folder)
         if names.isEmpty { return }
         guard replacesExisting else {
             throw CheckpointError.cannotWrite(path: folder, reason: "the folder is not empty")
@@ -171,8 +188,16 @@ public struct HuggingFaceExporter: Sendable {
         guard origin != target, !origin.hasPrefix(target + "/") else {
             throw CheckpointError.cannotWrite(path: folder, reason: "it is the folder that the model is read from")
         }
+        let replaced = names.filter(Self.isOfModel)
+        for name in replaced {
+            var status = stat()
+            guard lstat("\(folder)/\(name)", &status) == 0, [S_IFREG, S_IFLNK].contains(status.st_mode & S_IFMT) else {
+                throw CheckpointError.cannotWrite(
+                    path: "\(folder)/\(name)", reason: "it is no file that can be replaced")
+            }
+        }
         // config.json first: without it the folder is an unfinished one from here on.
-        for name in names.sorted(by: { $0 == "config.json" && $1 != "config.json" }) where Self.isOfModel(name) {
+        for name in replaced.sorted(by: { $0 == "config.json" && $1 != "config.json" }) {
             guard unlink("\(folder)/\(name)") == 0 else {
                 throw CheckpointError.cannotWrite(path: "\(folder)/\(name)", reason: String(cString: strerror(errno)))
             }
@@ -192,7 +217,8 @@ public struct HuggingFaceExporter: Sendable {
     ) throws -> [(name: String, bytes: [UInt8])] {
         var settings: JSONObject = [:]
         let file: (name: String, bytes: [UInt8])
-        switch try source.tokenizer() {
+        let blob = try source.tokenizer()
+        switch blob?.content {
         case nil: return []
         case .sentencepiece(let bytes):
             file = ("tokenizer.model", bytes)
@@ -208,6 +234,7 @@ public struct HuggingFaceExporter: Sendable {
                 settings[key] = Self.token(identifier, tokenizer)
             }
         }
+        for member in blob?.settings.json.members ?? [] { settings[member.key] = member.value }
         settings["clean_up_tokenization_spaces"] = false
         if let length = configuration["max_position_embeddings"] { settings["model_max_length"] = length }
         return [file, ("tokenizer_config.json", JSONValue.object(settings).serialized(indent: 2))]

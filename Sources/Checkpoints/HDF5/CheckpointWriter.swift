@@ -142,12 +142,15 @@ public final class CheckpointWriter {
 
     private func write(_ tokenizer: TokenizerBlob) throws(CheckpointError) {
         let (kind, bytes) =
-            switch tokenizer {
+            switch tokenizer.content {
             case .tokenizerJSON(let bytes): (HDF5Names.tokenizerJSON, bytes)
             case .sentencepiece(let bytes): (HDF5Names.sentencepiece, bytes)
             }
         try output.writeWhole(["tokenizer"], shape: [bytes.count], type: chdf5_std_u8, bytes)
         try output.setAttribute(HDF5Names.tokenizerKind, .text(kind), of: ["tokenizer"])
+        guard tokenizer.settings != TokenizerSettings() else { return }
+        let settings = JSONValue.object(tokenizer.settings.json).text()
+        try output.setAttribute(HDF5Names.settings, .text(settings), of: ["tokenizer"])
     }
 
     private func problem(_ name: String, _ text: String) -> CheckpointError {

@@ -10,8 +10,8 @@ import Tensors
 /// model's tensor names – flat with dots in the names, or nested groups; wrappers such as `module.` are removed, the
 /// `model.` of a bare model's dump is added, and CoLA-M names become the canonical ones.
 ///
-/// Opening reads the directory only. A tensor that is damaged, cut short or was
-/// never written is an error, never a value.
+/// Opening reads the directory only. A tensor that is damaged, cut short, kept in another file or was never written is an
+/// error, never a value.
 public final class HDF5Checkpoint: TensorSource {
     public let path: String
     public let formatName: String
@@ -50,21 +50,34 @@ public final class HDF5Checkpoint: TensorSource {
             guard H5Iget_type(object.id) == H5I_DATASET, let bytes = try object.textBytes(isAttribute: false) else {
                 throw wrongTokenizer("no text and no bytes")
             }
+            let settings = try tokenizerSettings(object.attributeText(HDF5Names.settings))
             switch try object.attributeText(HDF5Names.tokenizerKind) {
-            case HDF5Names.tokenizerJSON: return .tokenizerJSON(bytes)
-            case HDF5Names.sentencepiece: return .sentencepiece(bytes)
+            case HDF5Names.tokenizerJSON: return TokenizerBlob(.tokenizerJSON(bytes), settings: settings)
+            case HDF5Names.sentencepiece: return TokenizerBlob(.sentencepiece(bytes), settings: settings)
             case nil:
                 // Others' files do not say; JSON text starts with a brace, a sentencepiece model with a field tag.
                 let first = bytes.first { ![0x09, 0x0A, 0x0D, 0x20].contains($0) }
-                return first == UInt8(ascii: "{") ? .tokenizerJSON(bytes) : .sentencepiece(bytes)
+                return TokenizerBlob(
+                    first == UInt8(ascii: "{") ? .tokenizerJSON(bytes) : .sentencepiece(bytes), settings: settings)
             case let kind?: throw wrongTokenizer("the kind \"\(kind)\"")
             }
         }
     }
 
+    /// What the attribute says that is kept beside the tokenizer; files of before have none.
+    private func tokenizerSettings(_ text: String?) throws(CheckpointError) -> TokenizerSettings {
+        guard let text else { return TokenizerSettings() }
+        let place = "/tokenizer, attribute \(HDF5Names.settings)"
+        let json = try MappedFile.json(Array(text.utf8), path: path, place: place)
+        return try TokenizerSettings(json.objectValue ?? JSONObject(), path: path, place: "\(place), ")
+    }
+
     public func read(_ name: String, rows: Range<Int>?, into destination: UnsafeMutableBufferPointer<Float>) throws {
         guard let entry = entries[name] else {
             throw CheckpointError.tensors(path: path, problems: ["\(name): missing"])
+        }
+        if case .elsewhere(let reason) = entry.type {
+            throw CheckpointError.unreadable(path: path, reason: "\(name): \(reason)")
         }
         guard case .float(let type) = entry.type else {
             throw CheckpointError.invalid(

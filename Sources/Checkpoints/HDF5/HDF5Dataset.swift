@@ -27,7 +27,7 @@ public enum HDF5Dataset {
             }
             var values = [Int64](repeating: 0, count: shape.reduce(1, *))
             guard !values.isEmpty else { return (shape, values) }
-            try HDF5TensorReader.requireComplete(object, shape: shape)
+            try object.requireComplete(shape: shape)
             if isSigned || bits < 64 {
                 try HDF5Library.check(H5Dread(object.id, chdf5_native_int64(), 0, 0, 0, &values))
             } else {
@@ -39,6 +39,27 @@ public enum HDF5Dataset {
             }
             return (shape, values)
         }
+    }
+
+    /// Throws `cannotWrite` if there is a file that holds other datasets as well, which would be gone with it:
+    /// `writeIntegers` replaces files as a whole.
+    public static func requireNoOthers(path: String, dataset: String) throws(CheckpointError) {
+        let place = "/" + dataset.split(separator: "/").joined(separator: "/")
+        let others: [String]
+        do {
+            let file = try HDF5Group.openFile(path)
+            others = try HDF5Failure.translated(reading: path, { .unreadable(path: path, reason: $0) }) {
+                try HDF5Directory.datasets(of: file).filter { $0 != place }
+            }
+        } catch {
+            // No file of HDF5's: one like any other.
+            return
+        }
+        guard !others.isEmpty else { return }
+        let listed = others.prefix(3).joined(separator: ", ") + (others.count > 3 ? ", …" : "")
+        throw .cannotWrite(
+            path: path,
+            reason: "it holds \(listed), which would be gone, as a file is replaced as a whole; choose another name")
     }
 
     /// Writes a file of one dataset of 32-bit unsigned integers, checksummed. It appears under its name only after it

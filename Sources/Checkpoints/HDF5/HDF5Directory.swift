@@ -21,6 +21,9 @@ struct HDF5Directory {
         let type: HDF5StoredType
         let shape: [Int]
         let storedBytes: Int
+        var obstacle: String?
+
+        var isLink: Bool { if case .elsewhere = type { true } else { false } }
     }
 
     init(path: String, configurationPath: String?) throws(CheckpointError) {
@@ -52,7 +55,7 @@ struct HDF5Directory {
         }
     }
 
-    /// Finds all datasets of a file.
+    /// Finds all datasets of a file, and links that are not followed.
     private struct Walk {
         var found: [Found] = []
         private var ancestors: [[UInt8]] = []
@@ -60,8 +63,19 @@ struct HDF5Directory {
         private static let greatestCount = 1 << 20
 
         mutating func collect(_ file: HDF5Group, below path: [String]) throws {
-            guard let group = try file.openGroup(path) else { return }
-            try visit(group, path: path)
+            do {
+                guard let group = try file.openGroup(path) else { return }
+                try visit(group, path: path)
+            } catch let failure as HDF5Failure where !failure.reason.hasPrefix("/") {
+                throw HDF5Failure(reason: "/\(path.joined(separator: "/")): \(failure.reason)")
+            }
+        }
+
+        private mutating func append(_ dataset: Found) throws {
+            guard found.count < Self.greatestCount else {
+                throw HDF5Failure(reason: "more than \(Self.greatestCount) datasets")
+            }
+            found.append(dataset)
         }
 
         private mutating func visit(_ group: HDF5Group, path: [String]) throws {
@@ -74,19 +88,21 @@ struct HDF5Directory {
             for name in try group.links() {
                 let place = path + [name]
                 do {
-                    guard let object = try group.open([name]) else { continue }
-                    switch H5Iget_type(object.id) {
-                    case H5I_GROUP: try visit(HDF5Group(handle: object), path: place)
-                    case H5I_DATASET:
-                        guard found.count < Self.greatestCount else {
-                            throw HDF5Failure(reason: "more than \(Self.greatestCount) datasets")
-                        }
+                    switch try group.target(of: [name]) {
+                    case .nothing: continue
+                    case .elsewhere(let reason):
+                        try append(
+                            Found(path: place, type: .elsewhere(reason), shape: [], storedBytes: 0, obstacle: reason))
+                    case .object(let object) where H5Iget_type(object.id) == H5I_GROUP:
+                        try visit(HDF5Group(handle: object), path: place)
+                    case .object(let object) where H5Iget_type(object.id) == H5I_DATASET:
                         let (type, shape) = try object.describeDataset()
-                        found.append(
+                        try append(
                             Found(
                                 path: place, type: type, shape: shape,
-                                storedBytes: Int(clamping: H5Dget_storage_size(object.id))))
-                    default: break
+                                storedBytes: Int(clamping: H5Dget_storage_size(object.id)),
+                                obstacle: object.obstacle(shape: shape)))
+                    case .object: break
                     }
                 } catch let failure as HDF5Failure where !failure.reason.hasPrefix("/") {
                     throw HDF5Failure(reason: "/\(place.joined(separator: "/")): \(failure.reason)")
@@ -95,19 +111,23 @@ struct HDF5Directory {
         }
     }
 
-    /// Paths of all datasets in a file.
+    /// Paths of all datasets in a file, without links that are not followed.
     static func datasets(of file: HDF5Group) throws -> [String] {
         var walk = Walk()
         try walk.collect(file, below: [])
-        return walk.found.map { "/" + $0.path.joined(separator: "/") }
+        return walk.found.filter { !$0.isLink }.map { "/" + $0.path.joined(separator: "/") }
     }
 
     private static func layout(of found: [Found], isOwn: Bool, path: String) throws -> HDF5Layout {
-        let candidates = found.map { HDF5Layout.Candidate(path: $0.path, isFloat: $0.type.isFloat) }
+        let candidates = found.map {
+            HDF5Layout.Candidate(path: $0.path, isFloat: $0.type.isFloat, isLink: $0.isLink)
+        }
         if isOwn { return HDF5Layout.of(base: ["model"], candidates) }
         let (layout, contenders) = HDF5Layout.find(candidates)
         if let layout { return layout }
-        let present = found.prefix(8).map { "/" + $0.path.joined(separator: "/") }.joined(separator: ", ")
+        let present = found.prefix(8).map {
+            "/" + $0.path.joined(separator: "/") + ($0.isLink ? " (\($0.obstacle ?? "a link"))" : "")
+        }.joined(separator: ", ")
         let words =
             if !contenders.isEmpty {
                 "weights in each of the groups \(contenders.joined(separator: ", "))"
@@ -134,7 +154,8 @@ struct HDF5Directory {
                 continue
             }
             let info = TensorInfo(
-                name: place.name, shape: dataset.shape, storedType: dataset.type.name, storedBytes: dataset.storedBytes)
+                name: place.name, shape: dataset.shape, storedType: dataset.type.name, storedBytes: dataset.storedBytes,
+                obstacle: dataset.obstacle)
             entries.append(Entry(info: info, location: place.path, type: dataset.type))
         }
         guard problems.isEmpty else { throw CheckpointError.tensors(path: path, problems: problems) }
@@ -155,17 +176,21 @@ struct HDF5Directory {
         }
         for holder in holders {
             for name in ["config", "config.json"] {
-                guard let object = try file.open(holder + [name]), H5Iget_type(object.id) == H5I_DATASET else {
-                    continue
+                let place = "/" + (holder + [name]).joined(separator: "/")
+                do {
+                    guard let object = try file.open(holder + [name]), H5Iget_type(object.id) == H5I_DATASET else {
+                        continue
+                    }
+                    guard let bytes = try object.textBytes(isAttribute: false),
+                        let text = String(validating: bytes, as: UTF8.self)
+                    else {
+                        throw CheckpointError.invalid(
+                            path: path, place: place, found: "no UTF-8 text", expected: "the text of config.json")
+                    }
+                    return text
+                } catch let failure as HDF5Failure {
+                    throw HDF5Failure(reason: "\(place): \(failure.reason)")
                 }
-                guard let bytes = try object.textBytes(isAttribute: false),
-                    let text = String(validating: bytes, as: UTF8.self)
-                else {
-                    throw CheckpointError.invalid(
-                        path: path, place: "/" + (holder + [name]).joined(separator: "/"), found: "no UTF-8 text",
-                        expected: "the text of config.json")
-                }
-                return text
             }
         }
         let beside = (path.lastIndex(of: "/").map { String(path[...$0]) } ?? "") + "config.json"

@@ -7,17 +7,14 @@ struct HDF5Group {
     let handle: HDF5Handle
     var id: hid_t { handle.id }
 
-    /// The dataset or group under a path, or `nil` if there is none.
+    /// The dataset or group under a path, or `nil` if there is none. Throws for a link that leads nowhere or into another
+    /// file.
     func open(_ path: [String]) throws -> HDF5Handle? {
-        var object = handle
-        for component in path {
-            guard H5Iget_type(object.id) != H5I_DATASET else { return nil }
-            guard try HDF5Library.check(H5Lexists(object.id, component, 0)) > 0 else { return nil }
-            // A soft link may lead nowhere.
-            guard try HDF5Library.check(H5Oexists_by_name(object.id, component, 0)) > 0 else { return nil }
-            object = try HDF5Handle(H5Oopen(object.id, component, 0), closing: H5Oclose)
+        switch try target(of: path) {
+        case .object(let object): path.isEmpty ? nil : object
+        case .nothing: nil
+        case .elsewhere(let reason): throw HDF5Failure(reason: reason)
         }
-        return path.isEmpty ? nil : object
     }
 
     func openGroup(_ path: [String]) throws -> HDF5Group? {
@@ -26,16 +23,16 @@ struct HDF5Group {
         return HDF5Group(handle: object)
     }
 
-    /// Names in the group in their order, without links into other files.
+    /// Names in the group in their order.
     func links() throws -> [String] {
         final class Names { var names: [String] = [] }
         let names = Names()
         try HDF5Library.check(
             chdf5_links(
                 id,
-                { context, name, isExternal in
+                { context, name in
                     let names = Unmanaged<Names>.fromOpaque(context!).takeUnretainedValue()
-                    if isExternal == 0, let name { names.names.append(String(cString: name)) }
+                    if let name { names.names.append(String(cString: name)) }
                     return 0
                 }, Unmanaged.passUnretained(names).toOpaque()))
         return names.names
@@ -74,6 +71,7 @@ extension HDF5Handle {
         let space = try HDF5Handle(isAttribute ? H5Aget_space(id) : H5Dget_space(id), closing: H5Sclose)
         let extents = try space.extents()
         let count = extents.reduce(1, *)
+        if !isAttribute { try requireComplete(shape: extents) }
         func read(as memoryType: hid_t, into bytes: UnsafeMutableRawPointer) throws {
             try HDF5Library.check(
                 isAttribute ? H5Aread(id, memoryType, bytes) : H5Dread(id, memoryType, 0, 0, 0, bytes))

@@ -34,7 +34,7 @@ final class HDF5Output {
 
     init(path: String) throws(CheckpointError) {
         self.path = path
-        output = try AtomicFile(path)
+        output = try AtomicFile(path, needsFile: true)
         let temporaryPath = output.temporaryPath
         file = try HDF5Failure.translated({ .cannotWrite(path: path, reason: $0) }) {
             let access = try HDF5Handle(H5Pcreate(chdf5_file_access_class()), closing: H5Pclose)

@@ -9,6 +9,8 @@ enum HDF5StoredType: Equatable {
     case text
     case bytes
     case other(String)
+    /// Of a link that is not followed, in words: nobody knows what is behind it.
+    case elsewhere(String)
 
     var isFloat: Bool {
         if case .float = self { true } else { false }
@@ -22,6 +24,7 @@ enum HDF5StoredType: Equatable {
         case .text: "text"
         case .bytes: "opaque bytes"
         case .other(let description): description
+        case .elsewhere: "link"
         }
     }
 

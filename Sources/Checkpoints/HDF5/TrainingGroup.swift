@@ -94,7 +94,7 @@ extension HDF5Checkpoint {
             let columns = names.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
             guard columns.count == shape[1] else { throw invalid("\(shape[1]) columns named \(names)") }
             guard shape[0] > 0 else { return (columns, []) }
-            try HDF5TensorReader.requireComplete(dataset, shape: shape)
+            try dataset.requireComplete(shape: shape)
             var rows = [Double](repeating: 0, count: shape[0] * shape[1])
             try HDF5Library.check(H5Dread(dataset.id, chdf5_native_double(), 0, 0, 0, &rows))
             return (columns, rows)

@@ -18,27 +18,49 @@ protocol SequenceIndex: Sendable {
 }
 
 /// Windows of T inputs over the corpora as one stream, each starting at the last target of the one before. A separator, if
-/// given, stands between two corpora unless the first ends in it; without one they are simply joined. What is left at the
-/// end of the stream and does not fill a window belongs to none.
+/// given, stands between two corpora unless the first ends in an end of documents; without one they are simply joined.
+/// Padding is not in the stream; what a corpus has put in front is there once for each of its texts or rows. What is left at
+/// the end of the stream and does not fill a window belongs to none.
 struct PackedWindows: SequenceIndex {
     let count: Int
     private let length: Int
-    private let separator: UInt32?
     private let corpora: [TokenCorpus]
-    /// Place in the stream where each corpus starts, and at the end where the stream ends.
+    private let parts: [Part]
+    /// Place in the stream where each part starts, and at the end where the stream ends.
     private let starts: [Int]
 
-    init(_ corpora: [TokenCorpus], length: Int, separator: UInt32?) {
+    private enum Part {
+        /// Ids of a corpus from a position on.
+        case stretch(corpus: Int, from: Int)
+        case ids([UInt32])
+    }
+
+    init(_ corpora: [TokenCorpus], length: Int, separator: UInt32?, ends: [UInt32]) {
+        var parts: [Part] = []
         var starts = [0]
+        func append(_ part: Part, _ count: Int) {
+            parts.append(part)
+            starts.append(starts[parts.count - 1] + count)
+        }
         for (index, corpus) in corpora.enumerated() {
-            let isFollowed = separator != nil && index + 1 < corpora.count && corpus.last != separator
-            starts.append(starts[index] + corpus.count + (isFollowed ? 1 : 0))
+            var texts = corpus.texts
+            if corpus.prefix.isEmpty { texts.joinNeighbours() }
+            for text in texts {
+                let prefix = corpus.missingPrefix(of: text)
+                if !prefix.isEmpty { append(.ids(prefix), prefix.count) }
+                append(.stretch(corpus: index, from: text.lowerBound), text.count)
+            }
+            if let separator, index + 1 < corpora.count, let last = texts.last,
+                !ends.contains(corpus.ids(last.upperBound - 1..<last.upperBound)[0])
+            {
+                append(.ids([separator]), 1)
+            }
         }
         self.corpora = corpora
         self.length = length
-        self.separator = separator
+        self.parts = parts
         self.starts = starts
-        count = max(0, starts[corpora.count] - 1) / length
+        count = max(0, starts[parts.count] - 1) / length
     }
 
     var targetCount: Int { count * length }
@@ -49,16 +71,14 @@ struct PackedWindows: SequenceIndex {
             var index = starts.lastIndex(atMost: window.lowerBound)
             while filled < window.count {
                 let position = window.lowerBound + filled - starts[index]
-                let taken = min(corpora[index].count - position, window.count - filled)
-                if taken > 0 {
-                    let part = UnsafeMutableBufferPointer(rebasing: result[filled..<filled + taken])
-                    corpora[index].copy(position..<position + taken, into: part)
-                    filled += taken
+                let taken = min(starts[index + 1] - starts[index] - position, window.count - filled)
+                let target = UnsafeMutableBufferPointer(rebasing: result[filled..<filled + taken])
+                switch parts[index] {
+                case .stretch(let corpus, let from):
+                    corpora[corpus].copy(from + position..<from + position + taken, into: target)
+                case .ids(let ids): _ = target.update(fromContentsOf: ids[position..<position + taken])
                 }
-                if filled < window.count, let separator, starts[index] + corpora[index].count < starts[index + 1] {
-                    result.initializeElement(at: filled, to: separator)
-                    filled += 1
-                }
+                filled += taken
                 index += 1
             }
         }
@@ -66,7 +86,7 @@ struct PackedWindows: SequenceIndex {
 }
 
 /// Documents in pieces of at most T inputs, each piece starting at the last target of the one before. A document of a
-/// single token has nothing to predict and is left out.
+/// single token has nothing to predict and is left out. What a corpus has put in front is part of each document.
 struct DocumentPieces: SequenceIndex {
     let targetCount: Int
     private let length: Int
@@ -79,33 +99,43 @@ struct DocumentPieces: SequenceIndex {
     private enum Pieces {
         /// Documents of one length, one after the other.
         case rows(length: Int, perRow: Int)
-        /// First token and inputs of each piece, 12 bytes.
-        case listed(starts: [Int], inputs: [UInt32])
+        case listed([Piece])
     }
 
-    /// A document is a row of a corpus that has rows; otherwise what stands between two separators, or, without a
-    /// separator, the corpus. Separators themselves are in no document.
+    /// A piece of a document: a part of the prefix, if any, and ids from a position on.
+    private struct Piece {
+        let start: Int
+        let inputs: UInt32
+        /// Ids of the prefix that are not in the piece.
+        let skipped: UInt32
+    }
+
+    /// A document is a row of a corpus that has rows; otherwise what stands between two ends, or, without any ends, the
+    /// corpus. The ends themselves are in no document.
     ///
     /// - Precondition: `length` is less than 2³².
-    init(_ corpora: [TokenCorpus], length: Int, separator: UInt32?) {
+    init(_ corpora: [TokenCorpus], length: Int, ends: [UInt32]) {
         self.corpora = corpora
         self.length = length
         var starts = [0]
         var pieces: [Pieces] = []
         var targets = 0
         for corpus in corpora {
-            if corpus.rowLength == nil, let separator {
-                let (first, inputs) = Self.pieces(between: corpus.positions(of: separator), corpus.count, length)
-                pieces.append(.listed(starts: first, inputs: inputs))
-                starts.append(starts[pieces.count - 1] + first.count)
-                targets += inputs.reduce(0) { $0 + Int($1) }
-            } else {
+            let isDivided = corpus.rowLength == nil && !ends.isEmpty
+            if !isDivided, corpus.prefix.isEmpty, corpus.paddedRows == nil {
                 let rowLength = corpus.rowLength ?? corpus.count
                 let rows = corpus.count / rowLength
                 let perRow = (rowLength - 1 + length - 1) / length
                 pieces.append(.rows(length: rowLength, perRow: perRow))
                 starts.append(starts[pieces.count - 1] + rows * perRow)
                 targets += rows * (rowLength - 1)
+            } else {
+                let documents =
+                    isDivided ? Self.stretches(between: corpus.positions(of: ends), corpus.count) : corpus.texts
+                let listed = documents.flatMap { Self.pieces(of: $0, in: corpus, length) }
+                pieces.append(.listed(listed))
+                starts.append(starts[pieces.count - 1] + listed.count)
+                targets += listed.reduce(0) { $0 + Int($1.inputs) }
             }
         }
         self.starts = starts
@@ -115,53 +145,67 @@ struct DocumentPieces: SequenceIndex {
 
     var count: Int { starts[corpora.count] }
 
-    private static func pieces(
-        between separators: [Int], _ count: Int, _ length: Int
-    ) -> (starts: [Int], inputs: [UInt32]) {
-        var starts: [Int] = []
-        var inputs: [UInt32] = []
+    private static func stretches(between ends: [Int], _ count: Int) -> [Range<Int>] {
         var first = 0
-        for index in 0...separators.count {
-            let last = (index < separators.count ? separators[index] : count) - 1
-            for start in stride(from: first, to: last, by: length) {
-                starts.append(start)
-                inputs.append(UInt32(min(length, last - start)))
-            }
-            first = last + 2
+        return (ends + [count]).map { end in
+            defer { first = end + 1 }
+            return first..<end
         }
-        return (starts, inputs)
+    }
+
+    private static func pieces(of document: Range<Int>, in corpus: TokenCorpus, _ length: Int) -> [Piece] {
+        guard !document.isEmpty else { return [] }
+        let added = corpus.missingPrefix(of: document).count
+        let last = added + document.count - 1
+        return stride(from: 0, to: last, by: length).map { offset in
+            Piece(
+                start: document.lowerBound + max(0, offset - added), inputs: UInt32(min(length, last - offset)),
+                skipped: UInt32(corpus.prefix.count - max(0, added - offset)))
+        }
     }
 
     func tokens(of sequence: Int) -> [UInt32] {
         let index = starts.lastIndex(atMost: sequence)
         let piece = sequence - starts[index]
-        let first: Int
-        let inputs: Int
         switch pieces[index] {
         case .rows(let rowLength, let perRow):
             let offset = piece % perRow * length
-            first = piece / perRow * rowLength + offset
-            inputs = min(length, rowLength - 1 - offset)
-        case .listed(let firsts, let counts):
-            first = firsts[piece]
-            inputs = Int(counts[piece])
-        }
-        return [UInt32](unsafeUninitializedCapacity: inputs + 1) { result, filled in
-            filled = inputs + 1
-            corpora[index].copy(
-                first..<first + filled, into: UnsafeMutableBufferPointer(rebasing: result[..<filled]))
+            let first = piece / perRow * rowLength + offset
+            return corpora[index].ids(first..<first + min(length, rowLength - 1 - offset) + 1)
+        case .listed(let pieces):
+            let (piece, corpus) = (pieces[piece], corpora[index])
+            let front = corpus.prefix.dropFirst(Int(piece.skipped)).prefix(Int(piece.inputs) + 1)
+            return front + corpus.ids(piece.start..<piece.start + Int(piece.inputs) + 1 - front.count)
         }
     }
 }
 
 extension TokenCorpus {
-    fileprivate var last: UInt32? {
-        guard count > 0 else { return nil }
-        var id: UInt32 = 0
-        withUnsafeMutablePointer(to: &id) {
-            copy(count - 1..<count, into: UnsafeMutableBufferPointer(start: $0, count: 1))
+    /// Where the texts are: the rows without their padding, or all of a running text.
+    fileprivate var texts: [Range<Int>] {
+        if let paddedRows { return paddedRows.texts }
+        guard let rowLength, !prefix.isEmpty else { return [0..<count] }
+        return stride(from: 0, to: count, by: rowLength).map { $0..<$0 + rowLength }
+    }
+
+    /// What is to be put in front of a text.
+    fileprivate func missingPrefix(of text: Range<Int>) -> [UInt32] {
+        prefix.isEmpty || ids(text.prefix(prefix.count)) == prefix ? [] : prefix
+    }
+}
+
+extension [Range<Int>] {
+    /// Makes one of two that follow each other without a gap.
+    fileprivate mutating func joinNeighbours() {
+        var joined: [Range<Int>] = []
+        for range in self {
+            if let last = joined.last, last.upperBound == range.lowerBound {
+                joined[joined.count - 1] = last.lowerBound..<range.upperBound
+            } else {
+                joined.append(range)
+            }
         }
-        return id
+        self = joined
     }
 }
 

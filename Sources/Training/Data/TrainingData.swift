@@ -2,7 +2,7 @@
 /// endless shuffled order. All of it follows from the texts and the settings, so that a place in that order – the
 /// *cursor*, which counts sequences – is all a run must remember to be resumed.
 ///
-/// Neither texts nor order are held in memory; documents between separators cost 12 bytes each. Readable from several
+/// Neither texts nor order are held in memory; documents between ends, and rows without their padding, cost 16 bytes each. Readable from several
 /// threads at once.
 public final class TrainingData: Sendable {
     /// Inputs of a sequence, T; documents may be shorter.
@@ -11,8 +11,10 @@ public final class TrainingData: Sendable {
     public let trainingCount: Int
     /// Sequences held out.
     public let evaluationCount: Int
-    /// Tokens of all texts.
+    /// Tokens of all texts, padding and what is put in front of them not counted.
     public let tokenCount: Int
+    /// Ids of token files that are padding.
+    public let paddingCount: Int
     /// Targets of all sequences, those held out included: what is left of the tokens after cutting.
     public let targetCount: Int
 
@@ -33,8 +35,10 @@ public final class TrainingData: Sendable {
     ///   - sequenceLength: inputs of a sequence, T.
     ///   - packing: `packed`: window k has the tokens kT to kT + T of all texts one after the other. `documents`: one
     ///     sequence per row of a two-dimensional file, or per stretch between separators, in pieces of T inputs if longer.
-    ///   - separator: the id between texts, usually the end of text. `packed` puts it between two corpora; `documents` cuts
-    ///     running texts at it and leaves it out. `nil`: corpora are joined as they are, and each is one document.
+    ///   - separator: the id that `packed` puts between two corpora, usually the end of text. `nil`: they are joined as
+    ///     they are.
+    ///   - ends: the ids at which `documents` cuts running texts; it leaves them out. None: each corpus is one document.
+    ///     `nil`: the separator alone.
     ///   - evaluationFraction: part of the sequences to hold out, in 0..<1. The number is rounded, but if the fraction is not
     ///     0 it is at least 1, and one sequence always remains to train on.
     ///   - seed: chooses which are held out, and the order of the others.
@@ -42,7 +46,7 @@ public final class TrainingData: Sendable {
     /// - Throws: `TrainingError.data` for an id beyond the vocabulary, naming its place, and for too few tokens;
     ///   `TrainingError.setting` for a sequence length outside 1...`longestSequence` or a separator beyond the vocabulary.
     public init(
-        _ corpora: [TokenCorpus], sequenceLength: Int, packing: Packing, separator: UInt32?,
+        _ corpora: [TokenCorpus], sequenceLength: Int, packing: Packing, separator: UInt32?, ends: [UInt32]? = nil,
         evaluationFraction: Double, seed: UInt64, vocabularySize: Int
     ) throws(TrainingError) {
         precondition(!corpora.isEmpty, "no texts")
@@ -58,13 +62,14 @@ public final class TrainingData: Sendable {
                 expected: "less than the model's vocabulary size \(vocabularySize)")
         }
         for corpus in corpora { try Self.check(corpus, vocabularySize) }
+        let ends = ends ?? separator.map { [$0] } ?? []
         let index: any SequenceIndex =
             switch packing {
-            case .packed: PackedWindows(corpora, length: sequenceLength, separator: separator)
-            case .documents: DocumentPieces(corpora, length: sequenceLength, separator: separator)
+            case .packed: PackedWindows(corpora, length: sequenceLength, separator: separator, ends: ends)
+            case .documents: DocumentPieces(corpora, length: sequenceLength, ends: ends)
             }
         let names = corpora.prefix(3).map(\.name) + (corpora.count > 3 ? ["\(corpora.count - 3) more"] : [])
-        let tokens = corpora.reduce(0) { $0 + $1.count }
+        let tokens = corpora.reduce(0) { $0 + $1.textCount }
         let name = names.joined(separator: ", ")
         guard index.count > 0 else {
             throw .data(
@@ -84,6 +89,7 @@ public final class TrainingData: Sendable {
         self.trainingCount = index.count - evaluationCount
         self.sequenceLength = sequenceLength
         self.tokenCount = tokens
+        self.paddingCount = corpora.reduce(0) { $0 + $1.count - $1.textCount }
         self.targetCount = index.targetCount
         self.name = name
         self.vocabularySize = vocabularySize
@@ -93,8 +99,9 @@ public final class TrainingData: Sendable {
     }
 
     private static func check(_ corpus: TokenCorpus, _ vocabularySize: Int) throws(TrainingError) {
-        guard corpus.count > 0 else {
-            throw .data(name: corpus.name, found: "no tokens", expected: "a text")
+        guard corpus.textCount > 0 else {
+            let found = corpus.count > 0 ? "nothing but padding" : "no tokens"
+            throw .data(name: corpus.name, found: found, expected: "a text")
         }
         guard let (position, number) = corpus.firstUnknown(vocabulary: vocabularySize) else { return }
         throw .data(

@@ -26,7 +26,7 @@ public final class RankHistory {
         let header = (["step", "tokens_seen"] + SpectrumTables.rankColumns(alphas: tracking.alphas))
             .joined(separator: ",")
         let lines = try Self.lines(of: path, header: header, upTo: trainer.state.step)
-        let whole = try AtomicFile(path)
+        let whole = try AtomicFile(path, needsFile: true)
         try whole.write(([header] + lines.map(\.text)).joined(separator: "\n") + "\n")
         try whole.commit()
         file = try LineFile(path)

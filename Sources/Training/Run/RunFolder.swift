@@ -7,17 +7,23 @@ public struct RunFolder {
     /// Takes the folder away again if nothing was put into it.
     private let output: OutputFolder?
 
+    /// The tables that a run writes into its folder.
+    public static let tableNames = MetricsLog.fileNames + [RankHistory.fileName]
+
     /// Makes the folder of a new run, or takes one that is there and holds none.
     ///
-    /// Throws `CheckpointError.cannotWrite` if it holds a run already, or if there is no such folder and none can be made.
+    /// Throws `CheckpointError.cannotWrite` if it holds a run already – one that another process is at, or one that has
+    /// ended –, or if there is no such folder and none can be made.
     /// A new folder in which nothing is written goes with the last copy of this value.
     public init(creating path: String) throws(CheckpointError) {
         let output = try OutputFolder(path)
+        // Whatever it has saved so far, a run that is alive is not to be advised about.
+        try FolderClaim.requireNone(on: path)
         let names = try Self.names(in: path)
         guard !names.contains(where: { Self.step(of: $0) != nil }) else {
             throw .cannotWrite(path: path, reason: "it holds a run already; resume that one, or choose another name")
         }
-        guard !names.contains(where: (MetricsLog.fileNames + [RankHistory.fileName]).contains) else {
+        guard !names.contains(where: Self.tableNames.contains) else {
             throw .cannotWrite(
                 path: path,
                 reason: "it holds the metrics of a run that left no checkpoint; remove it, or choose another name")
@@ -32,6 +38,9 @@ public struct RunFolder {
         self.path = path
         output = nil
     }
+
+    /// Throws `CheckpointError.cannotWrite` while a process trains in the folder.
+    public func requireNobodyTrains() throws(CheckpointError) { try FolderClaim.requireNone(on: path) }
 
     /// Where the checkpoint of a step is, or is to be.
     public func checkpointPath(step: Int) -> String { "\(path)/\(Self.name(step: step))" }
@@ -135,13 +144,26 @@ final class FolderClaim {
     private let descriptor: Int32
 
     /// Throws `CheckpointError.cannotWrite` while another one is held.
-    init(_ folder: RunFolder) throws(CheckpointError) {
-        descriptor = open(folder.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        guard descriptor >= 0 else { throw .cannotWrite(path: folder.path, reason: systemReason()) }
-        // Some network file systems know no locks; there is nothing to hold there.
-        guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK else {
+    convenience init(_ folder: RunFolder) throws(CheckpointError) {
+        // Who only looks whether there is one holds it for a moment.
+        try self.init(path: folder.path, attempts: 10)
+    }
+
+    /// Throws `CheckpointError.cannotWrite` while somebody has this right.
+    static func requireNone(on path: String) throws(CheckpointError) { _ = try FolderClaim(path: path, attempts: 1) }
+
+    private init(path: String, attempts: Int) throws(CheckpointError) {
+        descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw .cannotWrite(path: path, reason: systemReason()) }
+        var isTaken = true
+        for attempt in 0..<attempts where isTaken {
+            if attempt > 0 { usleep(10_000) }
+            // Some network file systems know no locks; there is nothing to hold there.
+            isTaken = flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK
+        }
+        guard !isTaken else {
             close(descriptor)
-            throw .cannotWrite(path: folder.path, reason: "another process is training in this folder")
+            throw .cannotWrite(path: path, reason: "another process is training in this folder")
         }
     }
 
