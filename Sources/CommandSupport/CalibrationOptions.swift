@@ -8,7 +8,8 @@ public struct CalibrationOptions: ParsableArguments {
     @Option(
         parsing: .upToNextOption,
         help: ArgumentHelp(
-            "Calibration: text files (UTF-8), split by the checkpoint's own tokenizer.", valueName: "file"))
+            "Calibration: texts (UTF-8), split by the checkpoint's own tokenizer: files, folders for the .txt files in them, - for standard input.",
+            valueName: "file"))
     public var text: [String] = []
 
     @Option(
@@ -35,6 +36,7 @@ public struct CalibrationOptions: ParsableArguments {
     public var seed: UInt64 = 0
 
     @OptionGroup public var sequenceOptions: SequenceOptions
+    @OptionGroup public var tokenizer: TokenizerOptions
 
     public init() {}
 
@@ -44,6 +46,7 @@ public struct CalibrationOptions: ParsableArguments {
         if !text.isEmpty, tokens != nil {
             throw ValidationError("Give the calibration as either --text FILE… or --tokens FILE.")
         }
+        try TextInput.validate(text)
         for (name, value) in [("--max-tokens", maxTokens), ("--sequence-length", sequenceLength)] {
             if let value, value < 1 { throw ValidationError("\(name) \(value): expected at least 1.") }
         }
@@ -56,15 +59,19 @@ public struct CalibrationOptions: ParsableArguments {
     }
 
     /// The files that are read.
-    public var paths: [String] { (tokens.map { [TokenStream.path(of: $0)] } ?? text) + (moments.map { [$0] } ?? []) }
+    public var paths: [String] {
+        (tokens.map { [TokenStream.path(of: $0)] } ?? TextInput.paths(text)) + (moments.map { [$0] } ?? [])
+            + (tokenizer.tokenizer.map { [$0] } ?? [])
+    }
 
     /// The sequences of the calibration text.
     public func sequences(
-        for source: any TensorSource, _ configuration: DecoderConfiguration
+        for source: any TensorSource, _ configuration: DecoderConfiguration, _ console: Console
     ) throws -> CalibrationText {
         guard hasText else { return CalibrationText() }
         let streams = try TokenStream.load(
-            text: text, tokens: tokens, maxTokens: maxTokens, sequenceOptions, for: source, configuration)
+            text: text, tokens: tokens, maxTokens: maxTokens, sequenceOptions, tokenizer, for: source, configuration,
+            console)
         return CalibrationText(
             sequences: try streams.sequences(length: sequenceLength, maxTokens: maxTokens), streams: streams)
     }

@@ -37,7 +37,9 @@ extension ModelPreset: ExpressibleByArgument {}
 public struct TokenOptions: ParsableArguments {
     @Option(
         parsing: .upToNextOption,
-        help: ArgumentHelp("Text files (UTF-8), split by the checkpoint's own tokenizer.", valueName: "file"))
+        help: ArgumentHelp(
+            "Texts (UTF-8), split by the checkpoint's own tokenizer: files, folders for the .txt files in them, - for standard input.",
+            valueName: "file"))
     public var text: [String] = []
 
     @Option(
@@ -50,6 +52,7 @@ public struct TokenOptions: ParsableArguments {
     public var maxTokens: Int?
 
     @OptionGroup public var sequenceOptions: SequenceOptions
+    @OptionGroup public var tokenizer: TokenizerOptions
 
     public init() {}
 
@@ -59,29 +62,26 @@ public struct TokenOptions: ParsableArguments {
         }
         if let maxTokens, maxTokens < 1 { throw ValidationError("--max-tokens \(maxTokens): expected at least 1.") }
         try sequenceOptions.validate(hasText: !text.isEmpty, hasTokens: tokens != nil)
+        try tokenizer.validate(isNeeded: tokens == nil || sequenceOptions.bos == .always)
+        try TextInput.validate(text)
     }
 
     /// The files that are read.
-    public var paths: [String] { tokens.map { [TokenStream.path(of: $0)] } ?? text }
+    public var paths: [String] {
+        (tokens.map { [TokenStream.path(of: $0)] } ?? TextInput.paths(text)) + (tokenizer.tokenizer.map { [$0] } ?? [])
+    }
 
     /// Reads the input: one stream for each text, or the one token file. Every id is checked against the vocabulary.
-    public func load(for source: any TensorSource, _ configuration: DecoderConfiguration) throws -> [TokenStream] {
+    public func load(
+        for source: any TensorSource, _ configuration: DecoderConfiguration, _ console: Console
+    ) throws -> [TokenStream] {
         try TokenStream.load(
-            text: text, tokens: tokens, maxTokens: maxTokens, sequenceOptions, for: source, configuration)
+            text: text, tokens: tokens, maxTokens: maxTokens, sequenceOptions, tokenizer, for: source, configuration,
+            console)
     }
 }
 
-/// The tokenizer that a checkpoint carries.
-public func makeTokenizer(of source: any TensorSource) throws -> any Tokenizer {
-    guard let blob = SpecialIDs(of: source).completing(try source.tokenizer()) else {
-        throw InputError(
-            "\(source.path): no tokenizer in this checkpoint; give token ids with --tokens, or import it from a folder "
-                + "or file that has one")
-    }
-    return try makeTokenizer(from: blob, path: source.path)
-}
-
-/// The bytes of a text file.
+/// The bytes of a file that is read as a whole. For texts see `TextInput`.
 public func readText(_ path: String) throws -> [UInt8] {
     guard access(path, F_OK) == 0 else { throw CheckpointError.missing(path: path) }
     guard let file = fopen(path, "rb") else {
@@ -109,21 +109,23 @@ extension TokenStream {
     /// Every id is checked against the vocabulary. `mayLackRows` says that `--pad` is meant for other files, too.
     public static func load(
         text: [String], tokens: String?, maxTokens: Int?, _ options: SequenceOptions, mayLackRows: Bool = false,
-        for source: any TensorSource, _ configuration: DecoderConfiguration
+        _ tokenizerOptions: TokenizerOptions, for source: any TensorSource, _ configuration: DecoderConfiguration,
+        _ console: Console
     ) throws -> [TokenStream] {
         // Token files need none: a tokenizer that cannot be read has nothing to say about them.
-        var known: () -> (any Tokenizer)? = { try? makeTokenizer(of: source) }
+        var known: () -> (any Tokenizer)? = { try? tokenizerOptions.make(for: source) }
         var streams: [TokenStream] = []
         if let tokens {
             let file = try TokenFile.read(tokens)
             streams = [TokenStream(name: tokens, ids: file.ids, rowLength: file.rowLength)]
         } else {
-            let tokenizer = try makeTokenizer(of: source)
+            let tokenizer = try tokenizerOptions.make(for: source)
             known = { tokenizer }
-            for path in text {
-                let ids = try tokenizer.encode(readText(path))
-                guard !ids.isEmpty else { throw InputError("\(path): the text is empty, expected at least two tokens") }
-                streams.append(TokenStream(name: path, ids: ids, rowLength: nil))
+            for path in try TextInput.list(text, console) {
+                let ids = try tokenizer.encode(TextInput.read(path, console))
+                let name = TextInput.name(path)
+                guard !ids.isEmpty else { throw InputError("\(name): the text is empty, expected at least two tokens") }
+                streams.append(TokenStream(name: name, ids: ids, rowLength: nil))
             }
         }
         var left = maxTokens ?? .max
@@ -141,13 +143,4 @@ extension TokenStream {
 /// Number of ids of a tokenizer that can be used; throws if it cannot.
 public func checkTokenizer(_ blob: TokenizerBlob, path: String) throws -> Int {
     try makeTokenizer(from: blob, path: path).vocabularySize
-}
-
-/// The tokenizer of a checkpoint or of a tokenizer file.
-public func tokenizer(at path: String) throws -> any Tokenizer {
-    do {
-        return try makeTokenizer(of: try Checkpoint.openStored(path))
-    } catch is CheckpointError {
-        return try makeTokenizer(from: readTokenizer(path), path: path)
-    }
 }

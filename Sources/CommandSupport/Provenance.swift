@@ -35,8 +35,20 @@ public enum Provenance {
         String((CommandLine.arguments.first ?? "cola").split(separator: "/").last ?? "cola")
     }
 
-    /// Path, size and SHA-256 of an input; of a folder, of each file directly in it that is not hidden.
+    /// Path, size and SHA-256 of an input; of a folder, of each file directly in it that is not hidden; of a model in
+    /// several files, of each of them.
     public static func input(_ path: String) throws(CheckpointError) -> JSONValue {
+        if let kept = ReadOnce.record(path) {
+            return [
+                "path": .string(TextInput.name(path)), "bytes": .integer(kept.bytes), "sha256": .string(kept.sha256),
+            ]
+        }
+        let parts = Checkpoint.files(of: path)
+        if parts.count > 1 { return ["path": .string(path), "files": .array(try parts.map(file))] }
+        return try file(path)
+    }
+
+    private static func file(_ path: String) throws(CheckpointError) -> JSONValue {
         var status = stat()
         guard stat(path, &status) == 0 else { throw .missing(path: path) }
         guard status.st_mode & S_IFMT == S_IFDIR else {
@@ -49,7 +61,7 @@ public enum Provenance {
         let folder = try HubCache.snapshot(of: path)
         for name in try folderEntries(folder) where !name.hasPrefix(".") {
             let file = "\(folder)/\(name)"
-            if stat(file, &status) == 0, status.st_mode & S_IFMT == S_IFREG { files.append(try input(file)) }
+            if stat(file, &status) == 0, status.st_mode & S_IFMT == S_IFREG { files.append(try self.file(file)) }
         }
         return ["path": .string(path), "files": .array(files)]
     }
@@ -89,6 +101,7 @@ public enum Provenance {
 
     /// SHA-256 of a file, in hexadecimal.
     public static func sha256(_ path: String) throws(CheckpointError) -> String {
+        if let kept = ReadOnce.record(path) { return kept.sha256 }
         let descriptor = open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { throw .unreadable(path: path, reason: String(cString: strerror(errno))) }
         defer { close(descriptor) }
@@ -104,6 +117,19 @@ public enum Provenance {
             if count == 0 { break }
             EVP_DigestUpdate(context, buffer.pointer, count)
         }
+        return finish(context)
+    }
+
+    /// SHA-256 of bytes in memory, in hexadecimal.
+    static func sha256(of bytes: [UInt8]) -> String {
+        let context = EVP_MD_CTX_new()
+        defer { EVP_MD_CTX_free(context) }
+        EVP_DigestInit_ex(context, EVP_sha256(), nil)
+        EVP_DigestUpdate(context, bytes, bytes.count)
+        return finish(context)
+    }
+
+    private static func finish(_ context: OpaquePointer?) -> String {
         var digest = [UInt8](repeating: 0, count: 32)
         EVP_DigestFinal_ex(context, &digest, nil)
         return hexadecimal(digest)

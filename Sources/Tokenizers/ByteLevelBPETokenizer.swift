@@ -58,6 +58,11 @@ public final class ByteLevelBPETokenizer: Tokenizer {
         if addSpecialTokens { encoding.output.append(contentsOf: definition.prefixIDs) }
         if let start = text.baseAddress { encode(start, text.count, &encoding) }
         if addSpecialTokens { encoding.output.append(contentsOf: definition.suffixIDs) }
+        if let byte = encoding.unencodable {
+            throw .encodingFailed(
+                reason: "the vocabulary has no token for the byte 0x\(String(byte, radix: 16, uppercase: true)), and the "
+                    + "unk_token \(quoted(model.missingUnknown ?? "")) is not in it either")
+        }
         let cache = encoding.cache
         spareCache.withLock { $0 = cache }
         return encoding.output
@@ -103,6 +108,8 @@ struct BytePairModel: Sendable {
     var merges: MergeTable
     /// What stands for a byte without a symbol; without it such bytes vanish.
     var unknown: UInt32?
+    /// What should stand for it, but is not in the vocabulary either: such bytes cannot be encoded.
+    var missingUnknown: String?
     /// Whether neighbouring unknown bytes become one unknown token.
     var fusesUnknown = false
     /// The vocabulary by its bytes, if a word that it holds is taken as it is (`ignore_merges`).
@@ -119,6 +126,8 @@ struct PreTokenizer: Equatable, Sendable {
 /// One run of the encoder: scratch memory and the ids so far.
 struct WordEncoding: ~Copyable {
     var output: [UInt32] = []
+    /// A byte that has no token; the ids are then not those of the text.
+    private(set) var unencodable: UInt8?
     private(set) var cache: WordCache
     private let model: BytePairModel
     private let preTokenizer: PreTokenizer
@@ -188,6 +197,8 @@ struct WordEncoding: ~Copyable {
             } else if let unknown = model.unknown {
                 if !(followsUnknown && model.fusesUnknown) { symbols.append(unknown) }
                 followsUnknown = true
+            } else if model.missingUnknown != nil {
+                unencodable = word[index]
             }
         }
         merger.merge(symbols, model.merges, into: &output)

@@ -50,10 +50,9 @@ struct TokenizerDefinition: Sendable {
         model = BytePairModel(symbols: symbols, merges: merges)
         model.fusesUnknown = modelObject["fuse_unk"]?.boolValue ?? false
         if let unknown = modelObject["unk_token"]?.stringValue {
-            guard let id = vocabulary.ids.find(Array(unknown.utf8)) else {
-                throw reader.damaged("unk_token \(quoted(unknown)) is not in the vocabulary")
-            }
-            model.unknown = id
+            // One that is not there is missed by a text with a byte that is not there, and by no other.
+            model.unknown = vocabulary.ids.find(Array(unknown.utf8))
+            if model.unknown == nil { model.missingUnknown = unknown }
         }
 
         var pieces = vocabulary.members.map { member in

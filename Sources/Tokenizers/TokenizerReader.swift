@@ -24,6 +24,9 @@ struct TokenizerReader {
         let understood = "byte-level BPE; \(Self.wayOut)"
         guard kind == "BPE" else { throw unsupported("model", kind, understood) }
         let preTokenizer = root["pre_tokenizer"] ?? .null
+        if preTokenizer["type"]?.stringValue == UncutVocabulary.pending {
+            throw .noRule(path: path, found: preTokenizer["name"]?.stringValue)
+        }
         guard steps(preTokenizer).contains(where: { $0["type"]?.stringValue == "ByteLevel" }) else {
             let names = steps(preTokenizer).map { $0["type"]?.stringValue ?? "?" }.joined(separator: ", ")
             let bytes = model["byte_fallback"]?.boolValue == true ? " with byte fallback" : ""
@@ -213,10 +216,27 @@ struct TokenizerReader {
             }
             return result
         case "TemplateProcessing": return try single(value, isKnown: isKnown)
+        case "RobertaProcessing", "BertProcessing":
+            return (
+                [try ending(value, "cls", isKnown: isKnown)], [try ending(value, "sep", isKnown: isKnown)]
+            )
         default:
             throw unsupported(
-                "post_processor", value["type"]?.stringValue ?? value.text(), "TemplateProcessing, ByteLevel, Sequence")
+                "post_processor", value["type"]?.stringValue ?? value.text(),
+                "TemplateProcessing, RobertaProcessing, BertProcessing, ByteLevel, Sequence")
         }
+    }
+
+    /// The id of `["<s>", 0]`.
+    private func ending(
+        _ processor: JSONValue, _ key: String, isKnown: (UInt32) -> Bool
+    ) throws(TokenizerError) -> UInt32 {
+        guard let spelling = processor[key]?[0]?.stringValue else {
+            throw damaged("post_processor.\(key) is \(processor[key]?.text() ?? "missing"), expected a token and its id")
+        }
+        let id = try id(processor[key]?[1], of: spelling)
+        guard isKnown(id) else { throw damaged("post_processor: \(quoted(spelling)) has the unknown id \(id)") }
+        return id
     }
 
     private func single(

@@ -36,7 +36,7 @@ struct LogitsCommand: ParsableCommand {
             .require([.stream(out)])
         let source = try checkpoint.open()
         let configuration = try DecoderConfiguration(of: source)
-        let streams = try input.load(for: source, configuration)
+        let streams = try input.load(for: source, configuration, console)
         streams.describe(each: "text", console)
         let sequences = streams.flatMap(\.texts)
         guard

@@ -49,7 +49,7 @@ struct PerplexityCommand: ParsableCommand {
         prepareNumerics(console)
         let source = try checkpoint.open()
         let configuration = try DecoderConfiguration(of: source)
-        let streams = try input.load(for: source, configuration)
+        let streams = try input.load(for: source, configuration, console)
         streams.describe(each: "text", console)
         let texts = try streams.map { try LossWindows($0, window: window, stride: stride) }
         precision.announce(console)

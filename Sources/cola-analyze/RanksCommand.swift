@@ -34,6 +34,8 @@ struct RanksCommand: ParsableCommand {
     func validate() throws {
         try calibration.sequenceOptions.validate(
             hasText: !calibration.text.isEmpty, hasTokens: calibration.tokens != nil)
+        try calibration.tokenizer.validate(
+            isNeeded: !calibration.text.isEmpty || calibration.sequenceOptions.bos == .always)
         guard ranks.isGiven else {
             throw ValidationError(
                 "Say how to choose ranks: --rank, --rank-ratio, --alpha, --keep, --max-bytes or --max-flops.")
@@ -52,7 +54,7 @@ struct RanksCommand: ParsableCommand {
         let needsHead = weighting == .fisher && calibration.moments == nil
         try DenseModel.require(source, configuration, head: needsHead ? .required : .ifStored)
         let plan = try AtomicFile(out)
-        let text = try calibration.sequences(for: source, configuration)
+        let text = try calibration.sequences(for: source, configuration, console)
         text.streams.describe(each: "sequence", console)
         let decoder = try Decoder(from: source, includingHead: DecoderWeights.hasHead(source, configuration))
         let fingerprint = decoder.weights.fingerprint

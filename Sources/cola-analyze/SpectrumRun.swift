@@ -27,7 +27,7 @@ struct SpectrumRun {
         let folder = try OutputFolder(command.out)
         // Sees now, rather than after hours, whether files can be made.
         try AtomicFile("\(command.out)/run.json").discard()
-        let streams = try command.input.load(for: source, configuration)
+        let streams = try command.input.load(for: source, configuration, console)
         streams.describe(each: "sequence", console)
         let sequences = try streams.sequences(length: command.sequenceLength, maxTokens: command.input.maxTokens)
         if command.saveMoments != nil { try DenseModel.require(source, configuration) }

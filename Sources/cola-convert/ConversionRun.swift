@@ -24,9 +24,11 @@ struct ConversionRun {
         try DenseModel.require(source, configuration, head: needsHead ? .required : .ifStored)
         let files = ConversionReport.Files(output: command.output)
         try files.requireWritable()
-        let calibrationText = try command.calibration.sequences(for: source, configuration)
+        let calibrationText = try command.calibration.sequences(for: source, configuration, console)
         let sequences = calibrationText.sequences
         calibrationText.streams.describe(each: "sequence", console)
+        let tokenizer = try command.calibration.tokenizer.blob(of: source)
+        _ = try tokenizer?.size(path: command.calibration.tokenizer.tokenizer ?? source.path, console)
         let texts = try evaluationTexts(source, configuration)
         if !texts.isEmpty { texts.describe(each: "text to measure on", console) }
         let dense = try Decoder(from: source, includingHead: DecoderWeights.hasHead(source, configuration))
@@ -64,7 +66,7 @@ struct ConversionRun {
         report.calibration = calibration
         var provenance = calibrationText.adding(to: try provenance(source, calibration))
         if !texts.isEmpty { provenance["evaluation"] = .object(texts.record) }
-        try write(converted.decoder, configuration: text, provenance: provenance, tokenizer: try source.tokenizer())
+        try write(converted.decoder, configuration: text, provenance: provenance, tokenizer: tokenizer)
         files.removeEarlier()
         let written = try reread(converted.decoder)
         timer.end("write")
@@ -100,13 +102,13 @@ struct ConversionRun {
     private func evaluationTexts(
         _ source: any TensorSource, _ configuration: DecoderConfiguration
     ) throws -> [TokenStream] {
-        try command.evaluate.map { path in
+        try TextInput.list(command.evaluate, console).map { path in
             let isTokens = Self.isTokenFile(path)
             guard
                 let stream = try TokenStream.load(
                     text: isTokens ? [] : [path], tokens: isTokens ? path : nil,
                     maxTokens: command.evaluationTokens, command.calibration.sequenceOptions, mayLackRows: true,
-                    for: source, configuration
+                    command.calibration.tokenizer, for: source, configuration, console
                 ).first
             else { throw InputError("\(path): no tokens") }
             return stream

@@ -59,7 +59,7 @@ struct DenseToLowrankCommand: ParsableCommand {
     @Option(
         parsing: .upToNextOption,
         help: ArgumentHelp(
-            "Texts (or token files) to measure the loss on, before and after; layers' errors on the first.",
+            "Texts (or token files, folders, -) to measure the loss on, before and after; layers' errors on the first.",
             valueName: "file"))
     var evaluate: [String] = []
 
@@ -86,6 +86,7 @@ struct DenseToLowrankCommand: ParsableCommand {
         try calibration.sequenceOptions.validate(
             hasText: !calibration.text.isEmpty || !evaluate.isEmpty,
             hasTokens: calibration.tokens != nil || evaluate.contains(where: ConversionRun.isTokenFile))
+        try TextInput.validate(calibration.text + evaluate)
         let needing = [
             activation == .silu ? "--activation silu" : nil, anchor ? "--anchor" : nil, refine > 0 ? "--refine" : nil,
         ].compactMap { $0 }

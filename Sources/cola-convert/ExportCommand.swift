@@ -28,6 +28,8 @@ struct ExportCommand: ParsableCommand {
     @Option(help: "How tensors are stored: f32, f16 or bf16.")
     var dtype = ElementType.f32
 
+    @OptionGroup var rule: PreTokenizerOptions
+
     @Flag(help: "Replace the files of a model that is already in the folder.")
     var replace = false
 
@@ -45,12 +47,18 @@ struct ExportCommand: ParsableCommand {
         let stored = try StoredTensors(of: source, decoder, head: .ifStored)
         stored.warnOfUnreadable(source, consoleOptions.console)
         let kept = stored.inOrder(of: source)
+        let blob = try rule.completing(source.tokenizer(), path: source.path)
+        if let blob, UncutVocabulary(blob) != nil {
+            consoleOptions.console.warn(
+                "\(source.path): nothing says how its tokenizer cuts text, so that it is left out; name the rule with "
+                    + "--pre-tokenizer")
+        }
         let isCola = source.tensors.contains { $0.name.hasSuffix(".cola_a") }
         var provenance = Provenance.tool(withKernels: false)
         provenance["source"] = try Provenance.input(checkpoint.checkpoint)
         var exporter = HuggingFaceExporter(
             layout: layout ?? (isCola ? .cola : .dense), type: dtype, replacesExisting: replace,
-            provenance: JSONValue.object(provenance).text())
+            preTokenizer: rule.preTokenizer, provenance: JSONValue.object(provenance).text())
         exporter.tensors = Set(kept.map(\.name))
         let total = kept.reduce(0) { $0 + $1.count }
         let progress = consoleOptions.console.progress("export", unit: "parameters", total: total)

@@ -29,9 +29,11 @@ struct ImportCommand: ParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "tokenizer.json, a sentencepiece model or a llama2.c tokenizer, in place of the source's own.",
+            "tokenizer.json, a sentencepiece model, a llama2.c tokenizer or a checkpoint that has one, in place of the source's own.",
             valueName: "file"))
     var tokenizer: String?
+
+    @OptionGroup var rule: PreTokenizerOptions
 
     @Option(help: ArgumentHelp("Compress with this deflate level, 1 to 9.", valueName: "level"))
     var deflate: Int?
@@ -54,10 +56,10 @@ struct ImportCommand: ParsableCommand {
         let decoder = try DecoderConfiguration(of: source)
         let stored = try StoredTensors(of: source, decoder, head: .ifStored)
         stored.warnOfUnreadable(source, console)
-        let blob = try tokenizer.map { try readTokenizer($0) } ?? source.tokenizer()
+        let blob =
+            try tokenizer.map { try rule.tokenizer(at: $0) } ?? rule.completing(source.tokenizer(), path: source.path)
         if let blob {
-            let size = try CommandSupport.checkTokenizer(blob, path: tokenizer ?? source.path)
-            if size > decoder.vocabularySize {
+            if let size = try blob.size(path: tokenizer ?? source.path, console), size > decoder.vocabularySize {
                 throw InputError(
                     "\(tokenizer ?? source.path): a tokenizer of \(size) ids for an embedding of \(decoder.vocabularySize)"
                 )

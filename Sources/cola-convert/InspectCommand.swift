@@ -26,14 +26,16 @@ struct InspectCommand: ParsableCommand {
     }
 
     private func tokenizerName(_ source: any TensorSource) -> String {
-        do {
-            switch try source.tokenizer()?.content {
-            case .tokenizerJSON(let bytes): return "tokenizer.json, \(byteCount(bytes.count))"
-            case .sentencepiece(let bytes): return "sentencepiece model, \(byteCount(bytes.count))"
-            case nil: return "none"
-            }
-        } catch {
-            return "not readable: \(error)"
+        let blob: TokenizerBlob?
+        do { blob = try source.tokenizer() } catch { return "not readable: \(error)" }
+        if let vocabulary = blob.flatMap({ UncutVocabulary($0) }) {
+            let rule = vocabulary.ruleName.map { "with the rule \($0), which is not known" } ?? "without a rule"
+            return "byte-level vocabulary \(rule) for cutting text (tokenizer.ggml.pre)"
+        }
+        return switch blob?.content {
+        case .tokenizerJSON(let bytes): "tokenizer.json, \(byteCount(bytes.count))"
+        case .sentencepiece(let bytes): "sentencepiece model, \(byteCount(bytes.count))"
+        case nil: "none"
         }
     }
 }

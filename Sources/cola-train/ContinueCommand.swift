@@ -24,6 +24,7 @@ struct ContinueCommand: ParsableCommand {
     @OptionGroup var checkpoint: CheckpointOptions
     @OptionGroup var teacher: TeacherOptions
     @OptionGroup var data: DataOptions
+    @OptionGroup var tokenizer: TokenizerOptions
     @OptionGroup var recipe: RecipeOptions
     @OptionGroup var ranks: RankTrackingOptions
     @OptionGroup var saving: SavingOptions
@@ -44,7 +45,8 @@ struct ContinueCommand: ParsableCommand {
         let console = consoleOptions.console
         prepareNumerics(console)
         try OutputCheck(
-            checkpoints: [checkpoint.checkpoint, teacher.teacher], files: [checkpoint.config] + data.input.paths
+            checkpoints: [checkpoint.checkpoint, teacher.teacher],
+            files: [checkpoint.config, tokenizer.tokenizer] + data.input.paths
         ).require([.folder(out, names: RunFolder.tableNames)])
         let source = try checkpoint.open()
         let configuration = try DecoderConfiguration(of: source)
@@ -56,11 +58,12 @@ struct ContinueCommand: ParsableCommand {
             unitsBySize: self.teacher.factorRates.map { $0 == .size } ?? isConverted)
         settings.rankTracking = try ranks.tracking(layers: configuration.layers)
         settings.teacherShare = teacher == nil ? 0 : self.teacher.share
-        let blob = try source.tokenizer()
+        let blob = try tokenizer.blob(of: source)
         let special = SpecialIDs(of: source)
         let corpus = try Corpus(
-            data.input, tokenizer: special.completing(blob), tokenizerPath: source.path, settings: settings,
-            configuration: configuration
+            data.input, tokenizer: special.completing(blob), tokenizerPath: tokenizer.tokenizer ?? source.path,
+            settings: settings,
+            configuration: configuration, console: console
         ) { try TextRules(data, tokenizer: $0, special, vocabulary: configuration.vocabularySize) }
         corpus.describe(console)
         var provenance = Provenance.tool()

@@ -10,28 +10,36 @@ struct Corpus {
     private let rules: TextRules
     private let emptyRows: Int
     private let isPaddedLeft: Bool
+    /// Texts that cannot be read a second time.
+    private let readOnce: [String]
     /// What the run file says of the files: their kind, and name, size and SHA-256 of each.
     let record: JSONObject
 
     /// Reads the files. `rules` decides what counts as text, once the tokenizer is known.
     init(
         _ options: CorpusOptions, tokenizer blob: TokenizerBlob?, tokenizerPath: String, settings: TrainingSettings,
-        configuration: DecoderConfiguration, rules: ((any Tokenizer)?) throws -> TextRules
+        configuration: DecoderConfiguration, console: Console, rules: ((any Tokenizer)?) throws -> TextRules
     ) throws {
-        let tokenizer = try blob.map { try makeTokenizer(from: $0, path: tokenizerPath) }
+        // Token ids need none: one that cannot be read has nothing to say about them.
+        let tokenizer: (any Tokenizer)? =
+            options.text.isEmpty
+            ? blob.flatMap { try? makeTokenizer(from: $0, path: tokenizerPath) }
+            : try blob.map { try makeTokenizer(from: $0, path: tokenizerPath) }
         let rules = try rules(tokenizer)
         var corpora: [TokenCorpus] = []
         for specification in options.tokens {
             corpora.append(try TokenCorpus(file: specification, padding: rules.padding, prefix: rules.prefix))
         }
-        if !options.text.isEmpty {
+        let texts = try TextInput.list(options.text, console)
+        if !texts.isEmpty {
             guard let tokenizer else {
                 throw InputError(
                     "\(tokenizerPath): no tokenizer to split --text with; give one with --tokenizer, or token ids with "
                         + "--tokens")
             }
-            for path in options.text {
-                corpora.append(TokenCorpus(name: path, ids: try tokenizer.encode(readText(path)), prefix: rules.prefix))
+            for path in texts {
+                let ids = try tokenizer.encode(TextInput.read(path, console))
+                corpora.append(TokenCorpus(name: TextInput.name(path), ids: ids, prefix: rules.prefix))
             }
         }
         if rules.needsRows, let padding = rules.padding, corpora.allSatisfy({ $0.rowLength == nil }) {
@@ -51,10 +59,11 @@ struct Corpus {
         self.rules = rules
         emptyRows = corpora.reduce(0) { $0 + ($1.paddedRows?.emptyRows ?? 0) }
         isPaddedLeft = corpora.contains { $0.paddedRows?.isLeft == true }
-        let paths = options.tokens.map(TokenFile.path) + options.text
+        readOnce = texts.filter(TextInput.wasReadOnce).map(TextInput.name)
+        let paths = options.tokens.map(TokenFile.path) + texts
         record = JSONObject([
             ("data_kind", .string(options.text.isEmpty ? "tokens" : "text")),
-            ("data_files", .array((options.tokens + options.text).map { .string($0) })),
+            ("data_files", .array((options.tokens + texts).map { .string(TextInput.name($0)) })),
             ("data_sha256", .array(try paths.map { .string(try Provenance.sha256($0)) })),
             (TextRules.key, rules.json),
         ])
@@ -62,6 +71,11 @@ struct Corpus {
 
     /// Says what was put in front of the texts and left out of them.
     func describe(_ console: Console) {
+        if !readOnce.isEmpty {
+            console.warn(
+                "\(readOnce.joined(separator: ", ")): nothing keeps this text; to `resume` the run, the same must be given "
+                    + "again with --text")
+        }
         if rules.prefix.isEmpty {
             console.note("bos: none (--bos \(rules.bosRule.rawValue))")
         } else {
@@ -87,6 +101,11 @@ struct Corpus {
         else {
             throw CheckpointError.invalid(
                 path: path, place: "/training, settings, data_files", found: "nothing", expected: "names of files")
+        }
+        guard !files.contains(TextInput.standardInput) else {
+            throw InputError(
+                "\(path): the run has learnt from standard input, which nothing keeps; give the same text with --text FILE or "
+                    + "--text -")
         }
         var options = given
         if kind == "text" { options.text = files } else { options.tokens = files }

@@ -33,7 +33,7 @@ struct GradientsCommand: ParsableCommand {
             .require([.file(out)])
         let source = try checkpoint.open()
         let configuration = try DecoderConfiguration(of: source)
-        let streams = try input.load(for: source, configuration)
+        let streams = try input.load(for: source, configuration, console)
         streams.describe(each: "text", console)
         let sequences = streams.flatMap(\.texts)
         let targetCount = sequences.reduce(0) { $0 + $1.count - 1 }

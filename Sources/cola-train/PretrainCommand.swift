@@ -50,6 +50,8 @@ struct PretrainCommand: ParsableCommand {
             "Tokenizer: tokenizer.json, a sentencepiece model, or a checkpoint that has one.", valueName: "file"))
     var tokenizer: String?
 
+    @OptionGroup var rule: PreTokenizerOptions
+
     @Option(help: ArgumentHelp("Rows of the embedding (default: the tokenizer's ids, or 32000).", valueName: "count"))
     var vocabulary: Int?
 
@@ -79,6 +81,9 @@ struct PretrainCommand: ParsableCommand {
                 "--config, --model, --rank, --activation, --vocabulary, --tokenizer: the checkpoint of --like says them."
             )
         }
+        if rule.preTokenizer != nil, tokenizer == nil, like == nil {
+            throw ValidationError("--pre-tokenizer goes with --tokenizer or --like.")
+        }
         if config != nil, vocabulary != nil { throw ValidationError("--vocabulary: the file of --config says it.") }
     }
 
@@ -95,7 +100,7 @@ struct PretrainCommand: ParsableCommand {
         let special = SpecialIDs((try? JSONValue(parsing: text))?.objectValue, path: like ?? config ?? "--text")
         let corpus = try Corpus(
             data.input, tokenizer: special.completing(blob), tokenizerPath: tokenizer ?? like ?? "--text",
-            settings: settings, configuration: configuration
+            settings: settings, configuration: configuration, console: console
         ) { try TextRules(data, tokenizer: $0, special, vocabulary: configuration.vocabularySize) }
         corpus.describe(console)
         var provenance = Provenance.tool()
@@ -114,7 +119,7 @@ struct PretrainCommand: ParsableCommand {
     )
 
     private func start() throws -> Start {
-        let blob = try tokenizer.map(readTokenizer)
+        let blob = try tokenizer.map { try rule.tokenizer(at: $0) }
         let (text, configuration) = try modelConfiguration(
             tokenizerSize: try blob.map {
                 try checkTokenizer($0, path: tokenizer ?? "")
@@ -131,7 +136,10 @@ struct PretrainCommand: ParsableCommand {
         // First weights are no factors of a dense model's.
         values[RankPlan.convertedKey] = nil
         let masters = DecoderWeights(configuration, seed: recipe.seed, layout: DecoderWeights.layouts(of: source))
-        return (JSONValue.object(values).text(indent: 2, writesNonFinite: true), configuration, masters, try source.tokenizer())
+        return (
+            JSONValue.object(values).text(indent: 2, writesNonFinite: true), configuration, masters,
+            try rule.completing(source.tokenizer(), path: path)
+        )
     }
 
     private func rank(of configuration: DecoderConfiguration) -> Int? {

@@ -38,7 +38,7 @@ struct DataOptions: ParsableArguments {
     var evaluationSequences = 256
 
     /// Number of files.
-    var inputs: Int { input.text.count + input.tokens.count }
+    var inputs: Int { input.paths.count }
 
     func validate() throws {
         try sequenceOptions.validate(hasText: !input.text.isEmpty, hasTokens: !input.tokens.isEmpty)
@@ -52,7 +52,9 @@ struct DataOptions: ParsableArguments {
 struct CorpusOptions: ParsableArguments {
     @Option(
         parsing: .upToNextOption,
-        help: ArgumentHelp("Text files (UTF-8), split by the model's tokenizer.", valueName: "file"))
+        help: ArgumentHelp(
+            "Texts (UTF-8), split by the model's tokenizer: files, folders for the .txt files in them, - for standard input.",
+            valueName: "file"))
     var text: [String] = []
 
     @Option(
@@ -63,10 +65,12 @@ struct CorpusOptions: ParsableArguments {
     var tokens: [String] = []
 
     /// The files, without names of datasets.
-    var paths: [String] { text + tokens.map(TokenFile.path) }
+    var paths: [String] { TextInput.paths(text) + tokens.map(TokenFile.path) }
 
     /// Whether there is exactly one kind of input.
     var isOneKind: Bool { text.isEmpty != tokens.isEmpty }
+
+    func validate() throws { try TextInput.validate(text) }
 }
 
 /// Optimiser, schedule and pass. Where a command has its own default, the option here is nil.

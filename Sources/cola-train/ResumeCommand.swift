@@ -53,7 +53,7 @@ struct ResumeCommand: ParsableCommand {
             let settings = try TrainingSettings(state.settings, path: path)
             let corpus = try Corpus(
                 Corpus.options(of: state.settings, given: input, path: path), tokenizer: blob, tokenizerPath: path,
-                settings: settings, configuration: configuration
+                settings: settings, configuration: configuration, console: console
             ) { try TextRules(state.settings, tokenizer: $0, path: path) }
             corpus.describe(console)
             try corpus.requireSame(as: state.settings)

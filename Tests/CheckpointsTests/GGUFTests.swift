@@ -175,7 +175,7 @@ import Testing
             ("llama.attention.head_count_kv", .i32s([1, 2]), "head_count_kv"),
             ("llama.attention.head_count_kv", .u32(4), "attn_k"), ("llama.rope.dimension_count", .u32(2), "dimension"),
             ("llama.attention.layer_norm_rms_epsilon", nil, "epsilon"), ("llama.expert_count", .u32(8), "experts"),
-            ("llama.rope.freq_base", .f32(.nan), "freq_base"), ("split.count", .u16(3), "parts"),
+            ("llama.rope.freq_base", .f32(.nan), "freq_base"), ("split.count", .u16(3), "split.no"),
             ("general.alignment", .u32(48), "alignment"),
         ] as [(String, GGUFBuilder.Value?, String)])
     func metadata(key: String, value: GGUFBuilder.Value?, word: String) throws {

@@ -35,7 +35,7 @@ import Testing
 
     @Test("a byte-level vocabulary becomes a tokenizer.json")
     func vocabulary() throws {
-        let json = try json(pre: nil)
+        let json = try json(pre: "gpt-2")
         #expect(json["model"]?["vocab"] == ["<|end|>": 0, "a": 1, "b": 2, "ab": 3, "<tool>": 4])
         #expect(json["model"]?["merges"] == ["a b"])
         #expect(json["model"]?["ignore_merges"] == false)
@@ -93,7 +93,6 @@ import Testing
     @Test(
         "a vocabulary that is none is refused",
         arguments: [
-            ("tokenizer.ggml.model", .text("bert")), ("tokenizer.ggml.pre", .text("falcon")),
             ("tokenizer.ggml.tokens", nil), ("tokenizer.ggml.tokens", .texts(["a", "a", "b", "c", "d"])),
             ("tokenizer.ggml.token_type", .i32s([1])), ("tokenizer.ggml.token_type", .i32s([9, 1, 1, 1, 1])),
             ("tokenizer.ggml.merges", .texts(["ab"])), ("tokenizer.ggml.merges", .texts(["a b c"])),
@@ -138,7 +137,92 @@ import Testing
         #expect(throws: CheckpointError.self) { try blob(builder) }
         builder.set("tokenizer.ggml.scores", .f32s([0, 0, 0, -1]))
         builder.set("tokenizer.ggml.eos_token_id", .u32(4))
-        #expect(throws: CheckpointError.self) { try blob(builder) }
+        guard case .sentencepiece(let bytes) = try #require(try blob(builder)).content else { return }
+        // −1, which takes ten bytes, in place of 2, and no spelling.
+        #expect(bytes.count == expected.count + 9 - 7)
+    }
+
+    @Test("a vocabulary without a rule waits for one, and a rule makes the tokenizer that a file with it has")
+    func pending() throws {
+        for pre in [nil, "default", "falcon"] {
+            let blob = try {
+                var builder = GGUFBuilder.model()
+                Self.addByteLevel(&builder, pre: pre)
+                builder.set("tokenizer.ggml.add_eos_token", .bool(true))
+                builder.set("tokenizer.ggml.eos_token_id", .u32(4))
+                return try #require(try self.blob(builder))
+            }()
+            let vocabulary = try #require(UncutVocabulary(blob))
+            #expect(vocabulary.ruleName == (pre == "falcon" ? "falcon" : nil))
+            for name in ["gpt-2", "smollm", "llama3", "qwen2"] {
+                let expected = try json(pre: name) {
+                    $0.set("tokenizer.ggml.add_eos_token", .bool(true))
+                    $0.set("tokenizer.ggml.eos_token_id", .u32(4))
+                }
+                let made = try JSONValue(parsing: vocabulary.tokenizerJSON(PreTokenizerRule(name)))
+                #expect(made == expected, "\(name)")
+            }
+        }
+    }
+
+    @Test(
+        "names of llama.cpp for the same rule",
+        arguments: [
+            ("gpt-2", ["phi-2", "jina-v2-de", "mpt", "olmo", "exaone4", "roberta-bpe"]),
+            ("smollm", ["starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"]),
+            ("llama-bpe", ["llama3", "llama-v3", "falcon3", "pixtral", "lfm2"]),
+            ("qwen2", ["deepseek-r1-qwen", "megrez", "kormo"]),
+        ])
+    func names(known: String, others: [String]) throws {
+        let expected = try json(pre: known)
+        #expect(expected["pre_tokenizer"]?["type"] != .string(UncutVocabulary.pending))
+        for name in others { #expect(try json(pre: name) == expected, "\(name)") }
+    }
+
+    @Test("rules that cut alike, but neither take whole words nor put a BOS in front")
+    func relatives() throws {
+        for (name, like) in [("dbrx", "llama-bpe"), ("smaug-bpe", "llama-bpe"), ("stablelm2", "qwen2")] {
+            let (json, other) = (try json(pre: name), try json(pre: like))
+            #expect(json["pre_tokenizer"] == other["pre_tokenizer"], "\(name)")
+            #expect(json["model"]?["ignore_merges"] == false)
+            #expect(json["normalizer"] == .null)
+            #expect(json["post_processor"]?["processors"] == nil)
+        }
+    }
+
+    @Test("a tokenizer of another kind is none, and the file says so")
+    func otherKind() throws {
+        var builder = GGUFBuilder.model()
+        Self.addByteLevel(&builder, pre: "gpt-2")
+        builder.set("tokenizer.ggml.model", .text("bert"))
+        let file = try GGUFFile(path: folder.write(builder.bytes, "model.gguf"))
+        #expect(try file.tokenizer() == nil)
+        #expect(file.warnings.count == 1 && file.warnings[0].contains("bert"), "\(file.warnings)")
+    }
+
+    @Test(
+        "an id that is no token is left out, with a warning that names key and id",
+        arguments: [
+            ("bos", GGUFBuilder.Value.u32(99999), "99999"), ("bos", .i32(-1), "-1"), ("eos", .i64(-1), "-1"),
+            ("padding", .u32(.max), "-1"), ("padding", .u32(5), "5"), ("unknown", .i32(-1), "-1"),
+            ("seperator", .u32(7), "7"), ("cls", .i8(-1), "-1"), ("mask", .u64(1 << 40), "1099511627776"),
+            ("eot", .text("x"), "x"),
+        ])
+    func specialIDs(name: String, value: GGUFBuilder.Value, found: String) throws {
+        var builder = GGUFBuilder.model()
+        Self.addByteLevel(&builder, pre: "llama-bpe")
+        builder.set("tokenizer.ggml.eos_token_id", .u32(4))
+        let key = "tokenizer.ggml.\(name)_token_id"
+        builder.set(key, value)
+        let file = try GGUFFile(path: folder.write(builder.bytes, "model.gguf"))
+        #expect(file.warnings.count == 1, "\(file.warnings)")
+        #expect(file.warnings.first?.contains("\(key): found ") == true, "\(file.warnings)")
+        #expect(file.warnings.first?.contains(found) == true, "\(file.warnings)")
+        let configuration = try #require(file.configurationValues)
+        #expect(configuration["bos_token_id"] == (name == "bos" ? nil : 0))
+        #expect(configuration["eos_token_id"] == (name == "eos" ? nil : 4))
+        #expect(configuration["pad_token_id"] == nil)
+        #expect(try file.tokenizer() != nil)
     }
 
     @Test("a file without a tokenizer has none")

@@ -97,8 +97,10 @@ struct BadTokenizerTests {
         try expect(says: "NFKC", unsupported: true) { root in
             root["normalizer"] = ["type": "Sequence", "normalizers": [["type": "NFC"], ["type": "NFKC"]]]
         }
-        try expect(says: "RobertaProcessing", unsupported: true) { root in
-            root["post_processor"] = ["type": "RobertaProcessing"]
+        try expect(says: "PhiProcessing", unsupported: true) { $0["post_processor"] = ["type": "PhiProcessing"] }
+        try expect(says: "post_processor.cls") { $0["post_processor"] = ["type": "RobertaProcessing"] }
+        try expect(says: "unknown id 70000") { root in
+            root["post_processor"] = ["type": "BertProcessing", "cls": ["<s>", 70000], "sep": ["</s>", 0]]
         }
         try expect("llama3", says: "no ids for", "<none>") { root in
             root["post_processor"] = [
@@ -147,7 +149,6 @@ struct BadTokenizerTests {
                 $0["merges"] = []
             }
         }
-        try expect(says: "<unk>") { root in try model(&root) { $0["unk_token"] = "<unk>" } }
         try expect(says: "\"a\"", "900") { $0["added_tokens"] = [["id": 900, "content": "a"]] }
         try expect(says: "\"xyz\"", "\"uvw\"", "same id 700") { root in
             root["added_tokens"] = [["id": 700, "content": "xyz"], ["id": 700, "content": "uvw"]]
@@ -172,6 +173,64 @@ struct BadTokenizerTests {
         #expect(try ids("?", fuse: false) == [0, 2, 2, 1, 2, 0])
         #expect(try ids("?", fuse: true) == [0, 2, 1, 2, 0])
         #expect(try ids(.null, fuse: false) == [0, 1, 0])
+    }
+
+    @Test(
+        "An unknown token that the vocabulary lacks is missed by those texts only that need it",
+        arguments: ["[UNK]", ""])
+    func missingUnknown(spelling: String) throws {
+        let complete = try Fixture.changed("gpt2") { root in try model(&root) { $0["unk_token"] = .string(spelling) } }
+        let tokenizer = try makeTokenizer(from: .tokenizerJSON(complete), path: "")
+        #expect(try tokenizer.encode("Ünknown 7") == Fixture.tokenizer("gpt2").encode("Ünknown 7"))
+        let bytes = try Fixture.changed("gpt2") { root in
+            root["added_tokens"] = []
+            try model(&root) {
+                $0["vocab"] = ["a": 0, "b": 1]
+                $0["merges"] = []
+                $0["unk_token"] = .string(spelling)
+            }
+        }
+        let small = try makeTokenizer(from: .tokenizerJSON(bytes), path: "")
+        #expect(try small.encode("abba") == [0, 1, 1, 0])
+        // Twice: what was remembered of the first time must not count.
+        for _ in 0..<2 {
+            #expect { try small.encode("axb") } throws: {
+                "\($0)".contains("0x78") && "\($0)".contains("\"\(spelling)\"")
+            }
+        }
+        #expect(try small.encode("ab") == [0, 1])
+    }
+
+    @Test("RoBERTa's and BERT's post-processors put their tokens around a text")
+    func ends() throws {
+        for kind in ["RobertaProcessing", "BertProcessing"] {
+            let bytes = try Fixture.changed("gpt2") { root in
+                root["post_processor"] = [
+                    "type": "Sequence",
+                    "processors": [
+                        ["type": "ByteLevel", "trim_offsets": false],
+                        ["type": .string(kind), "cls": ["a", 5], "sep": ["b", 6]],
+                    ],
+                ]
+            }
+            let tokenizer = try makeTokenizer(from: .tokenizerJSON(bytes), path: "")
+            #expect(tokenizer.prefixIDs == [5])
+            #expect(tokenizer.suffixIDs == [6])
+            let plain = try tokenizer.encode("a text")
+            #expect(try tokenizer.encode("a text", addSpecialTokens: true) == [5] + plain + [6])
+        }
+    }
+
+    @Test("A vocabulary that waits for a rule is no tokenizer, and the error names the rule")
+    func pending() throws {
+        for name in [JSONValue.null, "falcon"] {
+            let bytes = try Fixture.changed("gpt2") { root in
+                root["pre_tokenizer"] = ["type": .string(UncutVocabulary.pending), "name": name]
+            }
+            #expect(throws: TokenizerError.noRule(path: "m.gguf", found: name.stringValue)) {
+                try makeTokenizer(from: .tokenizerJSON(bytes), path: "m.gguf")
+            }
+        }
     }
 
     @Test("Damaged sentencepiece models, with the library's words, and never a crash")

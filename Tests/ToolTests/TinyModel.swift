@@ -241,7 +241,13 @@ extension TinyModel {
         }
     }
 
-    var gguf: [UInt8] {
+    var gguf: [UInt8] { gguf() }
+
+    /// Without some keys of the metadata, and with signed numbers under others.
+    func gguf(without keys: [String] = [], numbers: [(key: String, value: Int32)] = []) -> [UInt8] {
+        let metadata =
+            self.metadata.filter { !keys.contains($0.key) }
+            + numbers.map { ($0.key, littleEndian(UInt32(5)) + littleEndian($0.value)) }
         var out = Array("GGUF".utf8) + littleEndian(UInt32(3))
         out += littleEndian(UInt64(tensors.count)) + littleEndian(UInt64(metadata.count))
         for (key, value) in metadata { out += Self.string(key) + value }

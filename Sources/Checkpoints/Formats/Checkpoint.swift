@@ -53,6 +53,9 @@ public enum Checkpoint {
         return try GGUFTokenizer(GGUFReader(file), path: path).blob()
     }
 
+    /// The files of a model of which one is given: the parts of a divided GGUF file that are there, otherwise that one.
+    public static func files(of path: String) -> [String] { GGUFParts.paths(of: path) ?? [path] }
+
     /// The signature may stand behind a user block, whose size is a power of two from 512 bytes on.
     private static func isHDF5(_ bytes: UnsafeRawBufferPointer) -> Bool {
         let signature: [UInt8] = [0x89, 0x48, 0x44, 0x46, 0x0D, 0x0A, 0x1A, 0x0A]

@@ -114,11 +114,13 @@ struct GGUFConfiguration {
             object["attention_bias"] = .bool(names.contains("model.layers.0.self_attn.q_proj.bias"))
             object["mlp_bias"] = .bool(names.contains("model.layers.0.mlp.gate_proj.bias"))
         }
-        for (key, name) in [
-            ("tokenizer.ggml.bos_token_id", "bos_token_id"), ("tokenizer.ggml.eos_token_id", "eos_token_id"),
-            ("tokenizer.ggml.padding_token_id", "pad_token_id"),
-        ] {
-            if let identifier = try reader.count(key) { object[name] = .integer(identifier) }
+        let keys = [
+            "tokenizer.ggml.bos_token_id": "bos_token_id", "tokenizer.ggml.eos_token_id": "eos_token_id",
+            "tokenizer.ggml.padding_token_id": "pad_token_id",
+        ]
+        for special in reader.specialIDs {
+            guard let name = keys[special.key] else { continue }
+            if let id = special.id(below: vocabulary(embedding)) { object[name] = .integer(id) }
         }
         for (key, value) in reader.values where key.hasPrefix("\(architecture).") {
             guard !Self.known.contains(key.dropFirst(architecture.count + 1)) else { continue }
@@ -144,6 +146,26 @@ struct GGUFConfiguration {
         "rope.scaling.type", "rope.scaling.factor", "rope.scale_linear", "rope.scaling.original_context_length",
         "rope.scaling.finetuned", "tensor_data_layout",
     ]
+
+    /// Number of ids that stand for tokens: rows of the embedding, or the tokens of the file's vocabulary if it has fewer.
+    private func vocabulary(_ embedding: TensorInfo) -> Int {
+        min(embedding.shape[0], reader.vocabularyCount ?? .max)
+    }
+
+    /// What the metadata hold that is left out: ids of special tokens that the vocabulary lacks, and a tokenizer of a kind
+    /// that is not read.
+    func warnings(embedding: TensorInfo) throws(CheckpointError) -> [String] {
+        let count = vocabulary(embedding)
+        var warnings = reader.specialIDs.filter { $0.id(below: count) == nil }.map {
+            "\(path): metadata \($0.key): found \($0.found), expected an id below \(count); it is left out"
+        }
+        if let model = try reader.string("tokenizer.ggml.model"), !GGUFTokenizer.models.contains(model) {
+            warnings.append(
+                "\(path): metadata tokenizer.ggml.model: a tokenizer of the kind \(model) is not read (known are "
+                    + "\(GGUFTokenizer.models.joined(separator: " and "))); text needs --tokenizer FILE")
+        }
+        return warnings
+    }
 
     // MARK: - Scaling of the rotation
 

@@ -7,16 +7,22 @@
 /// `rope_freqs.weight`, by which llama.cpp keeps LLaMA 3's scaling of the rotation, is no tensor of the model: it becomes
 /// `rope_scaling` in the configuration if parameters are found that give every entry to single precision, and is an
 /// error otherwise.
+///
+/// A model in several files (`-00001-of-00003.gguf`) is opened by any of them. Ids of special tokens that the vocabulary
+/// lacks are left out, with a warning.
 public final class GGUFFile: TensorSource {
     public let path: String
     public let configuration: String?
     public let provenance: String?
     public let tensors: [TensorInfo]
-    public var formatName: String { "GGUF v\(reader.version)" }
+    public let warnings: [String]
+    public var formatName: String {
+        "GGUF v\(reader.version)" + (parts.files.count > 1 ? ", \(parts.files.count) parts" : "")
+    }
 
-    private let file: MappedFile
-    private let reader: GGUFReader
-    private let stored: [String: StoredTensor]
+    private let parts: GGUFParts
+    private var reader: GGUFReader { parts.readers[0] }
+    private let stored: [String: (part: Int, tensor: StoredTensor)]
 
     /// Architectures that are read.
     static let architectures = ["llama", "qwen2"]
@@ -30,27 +36,24 @@ public final class GGUFFile: TensorSource {
     }
 
     init(_ file: MappedFile) throws(CheckpointError) {
-        self.file = file
         path = file.path
-        reader = try GGUFReader(file)
+        parts = try GGUFParts(file)
+        let (reader, file) = (parts.readers[0], parts.files[0])
         let architecture = try reader.string("general.architecture") ?? "missing"
         guard Self.architectures.contains(architecture) else {
             throw .invalid(
                 path: file.path, place: "general.architecture", found: architecture,
                 expected: "one of \(Self.architectures.joined(separator: ", "))")
         }
-        if let parts = try reader.count("split.count"), parts > 1 {
-            throw .unreadable(
-                path: file.path, reason: "is one of \(parts) parts; join them with llama-gguf-split --merge first")
-        }
         var frequencies: [Float]?
-        var stored: [String: StoredTensor] = [:]
+        var stored: [String: (part: Int, tensor: StoredTensor)] = [:]
         var tensors: [TensorInfo] = []
         var problems: [String] = []
         let geometry = try GGUFConfiguration(reader, architecture: architecture, path: file.path)
-        for tensor in reader.tensors {
+        let all = parts.readers.enumerated().flatMap { part, reader in reader.tensors.map { (part, $0) } }
+        for (part, tensor) in all {
             if tensor.name == "rope_freqs.weight", !tensor.isEmpty {
-                frequencies = try Self.frequencies(tensor, file: file)
+                frequencies = try Self.frequencies(tensor, file: parts.files[part])
                 continue
             }
             // A tensor that such a model does not have keeps its name; whether it matters is not a question of the format.
@@ -68,24 +71,30 @@ public final class GGUFFile: TensorSource {
                 }
                 place.interleavedHeads = heads
             }
-            stored[name] = place
+            if let other = stored.updateValue((part, place), forKey: name) {
+                problems.append("\(tensor.name): in \(parts.files[other.part].path) and \(parts.files[part].path)")
+            }
         }
         guard problems.isEmpty else { throw .tensors(path: file.path, problems: problems) }
         self.stored = stored
         self.tensors = tensors
         configuration = try geometry.json(tensors: tensors, frequencies: frequencies).text(indent: 2)
+        warnings = try tensors.first { $0.name == "model.embed_tokens.weight" }.map {
+            embedding throws(CheckpointError) in try geometry.warnings(embedding: embedding)
+        } ?? []
         provenance = Self.provenance(reader)
     }
 
     public func read(_ name: String, rows: Range<Int>?, into destination: UnsafeMutableBufferPointer<Float>) throws {
-        guard let tensor = stored[name] else {
+        guard let (part, tensor) = stored[name] else {
             throw CheckpointError.tensors(path: path, problems: ["\(name): \(info(name)?.obstacle ?? "missing")"])
         }
-        tensor.read(from: file, rows: rows, into: destination)
+        tensor.read(from: parts.files[part], rows: rows, into: destination)
     }
 
-    /// The tokenizer made from the metadata: a tokenizer.json for a byte-level vocabulary (`gpt2`), a sentencepiece model
-    /// for a `llama` one, `nil` if the file carries none.
+    /// The tokenizer made from the metadata: a tokenizer.json for a byte-level vocabulary (`gpt2`) – see `UncutVocabulary`
+    /// for one without a known rule –, a sentencepiece model for a `llama` one, `nil` if the file carries none or one of
+    /// another kind.
     public func tokenizer() throws -> TokenizerBlob? {
         try GGUFTokenizer(reader, path: path).blob()
     }

@@ -23,6 +23,8 @@ public struct HuggingFaceExporter: Sendable {
     public var replacesExisting: Bool
     /// Above so many bytes of weights the model is split into shards of at most so many, if tensors allow.
     public var maximumShardBytes: Int
+    /// How a vocabulary that does not say it cuts text; without it such a vocabulary is left out.
+    public var preTokenizer: PreTokenizerRule?
     /// JSON text that is kept in the files' metadata as their origin.
     public var provenance: String?
     /// Names of the tensors to write, of those that are in the source; nil: all that have elements and can be read.
@@ -30,12 +32,13 @@ public struct HuggingFaceExporter: Sendable {
 
     public init(
         layout: Layout = .dense, type: ElementType = .bf16, replacesExisting: Bool = false,
-        maximumShardBytes: Int = 5_000_000_000, provenance: String? = nil
+        maximumShardBytes: Int = 5_000_000_000, preTokenizer: PreTokenizerRule? = nil, provenance: String? = nil
     ) {
         self.layout = layout
         self.type = type
         self.replacesExisting = replacesExisting
         self.maximumShardBytes = maximumShardBytes
+        self.preTokenizer = preTokenizer
         self.provenance = provenance
     }
 
@@ -217,7 +220,12 @@ public struct HuggingFaceExporter: Sendable {
     ) throws -> [(name: String, bytes: [UInt8])] {
         var settings: JSONObject = [:]
         let file: (name: String, bytes: [UInt8])
-        let blob = try source.tokenizer()
+        var blob = try source.tokenizer()
+        if let vocabulary = blob.flatMap({ UncutVocabulary($0) }) {
+            // Nobody else could read it as it is.
+            guard let preTokenizer else { return [] }
+            blob?.content = .tokenizerJSON(vocabulary.tokenizerJSON(preTokenizer))
+        }
         switch blob?.content {
         case nil: return []
         case .sentencepiece(let bytes):
