@@ -3,6 +3,8 @@
 public enum CheckpointError: Error, Equatable, Sendable, CustomStringConvertible {
     /// There is no such file.
     case missing(path: String)
+    /// There is a link of this name, but nothing where it leads: a hub's cache whose file was not or only partly fetched.
+    case brokenLink(path: String, target: String)
     /// The file is there but cannot be read as what it claims to be: truncated, corrupt, another format.
     case unreadable(path: String, reason: String)
     /// One place in the file holds something else than it must.
@@ -15,6 +17,8 @@ public enum CheckpointError: Error, Equatable, Sendable, CustomStringConvertible
     public var description: String {
         switch self {
         case .missing(let path): "\(path): no such file"
+        case .brokenLink(let path, let target):
+            "\(path): is a link to \(target), which is not there; fetch the file again"
         case .unreadable(let path, let reason): "\(path): \(reason)"
         case .invalid(let path, let place, let found, let expected):
             "\(path): \(place): found \(found), expected \(expected)"

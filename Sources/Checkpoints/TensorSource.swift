@@ -52,6 +52,8 @@ public protocol TensorSource: AnyObject {
     var provenance: String? { get }
     /// All tensors, in an order that is the same each time.
     var tensors: [TensorInfo] { get }
+    /// Where parts of the file contradict each other about a tensor: an error for those who need the tensor.
+    var contradictions: [Contradiction] { get }
     /// What those should know who use the file, each a sentence that names it.
     var warnings: [String] { get }
     /// The directory entry of one tensor.
@@ -62,14 +64,28 @@ public protocol TensorSource: AnyObject {
     func read(_ name: String, rows: Range<Int>?, into destination: UnsafeMutableBufferPointer<Float>) throws
 }
 
+/// What parts of a file – an index and what it lists – say differently about a tensor.
+public struct Contradiction: Sendable, Equatable {
+    /// The tensor's canonical name.
+    public let name: String
+    /// Begins with the name that the file gives it.
+    public let problem: String
+
+    public init(name: String, problem: String) {
+        self.name = name
+        self.problem = problem
+    }
+}
+
 extension TensorSource {
-    public var warnings: [String] { [] }
+    public var contradictions: [Contradiction] { [] }
+    public var warnings: [String] { contradictions.map { "\(path): \($0.problem)" } }
 
     public func info(_ name: String) -> TensorInfo? { tensors.first { $0.name == name } }
 
     /// The values of config.json; nil if the file carries none, or something else than a JSON object.
     public var configurationValues: JSONObject? {
-        configuration.flatMap { try? JSONValue(parsing: $0) }?.objectValue
+        configuration.flatMap { try? JSONValue(parsing: $0, allowsNonFinite: true) }?.objectValue
     }
 
     /// Reads a whole tensor of any shape.

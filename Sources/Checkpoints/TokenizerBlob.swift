@@ -80,10 +80,11 @@ public struct TokenizerSettings: Sendable, Equatable {
             eosToken: eosToken ?? other.eosToken)
     }
 
-    /// What the files beside a tokenizer in a folder say: `tokenizer_config.json`, and where it is silent
+    /// What the files beside a tokenizer's say: `tokenizer_config.json`, and where it is silent
     /// `special_tokens_map.json`. Throws `CheckpointError` for one that is damaged.
-    public static func beside(tokenizerIn folder: String) throws(CheckpointError) -> Self {
+    public static func beside(_ tokenizerPath: String) throws(CheckpointError) -> Self {
         var settings = Self()
+        let folder = HuggingFaceFolder.parent(of: tokenizerPath)
         for name in ["tokenizer_config.json", "special_tokens_map.json"] {
             let path = "\(folder)/\(name)"
             guard MappedFile.exists(path) else { continue }

@@ -45,7 +45,9 @@ public struct Console: Sendable {
     /// standard error.
     public static func output(_ text: String, besides files: [String?] = []) throws(CheckpointError) {
         var isTaken = false
-        for file in files.compactMap({ $0 }) where try OutputPlace(file) == .descriptor(STDOUT_FILENO) { isTaken = true }
+        for file in files.compactMap({ $0 }) where try OutputPlace(file) == .descriptor(STDOUT_FILENO) {
+            isTaken = true
+        }
         guard write(text + "\n", to: isTaken ? STDERR_FILENO : STDOUT_FILENO) else {
             throw .cannotWrite(path: "standard output", reason: String(cString: strerror(errno)))
         }

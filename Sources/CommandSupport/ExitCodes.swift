@@ -20,7 +20,7 @@ public enum ToolExit {
     /// The code for an error of one of the libraries.
     public static func code(for error: any Error) -> Int32 {
         switch error {
-        case CheckpointError.missing, ReportError.missing: missingInput
+        case CheckpointError.missing, CheckpointError.brokenLink, ReportError.missing: missingInput
         case CheckpointError.cannotWrite: cannotWrite
         case TrainingError.setting, LowRankError.setting, CostModelError.setting: usage
         case LowRankError.result: bug

@@ -15,12 +15,7 @@ public struct CheckpointOptions: ParsableArguments {
 
     public init() {}
 
-    /// Opens it, and warns of what is odd about it.
-    public func open() throws -> any TensorSource {
-        let source = try Checkpoint.open(checkpoint, configurationPath: config)
-        for warning in source.warnings { Console(isQuiet: false).warn(warning) }
-        return source
-    }
+    public func open() throws -> any TensorSource { try openCheckpoint(checkpoint, config: config) }
 }
 
 /// What is printed besides the result.
@@ -67,7 +62,7 @@ public struct TokenOptions: ParsableArguments {
             throw ValidationError("Give the input as either --text FILE… or --tokens FILE.")
         }
         if let maxTokens, maxTokens < 1 { throw ValidationError("--max-tokens \(maxTokens): expected at least 1.") }
-        try sequenceOptions.validate(hasTokens: tokens != nil)
+        try sequenceOptions.validate(hasText: !text.isEmpty, hasTokens: tokens != nil)
         try tokenizer.validate(isNeeded: tokens == nil || sequenceOptions.bos == .always)
         try TextInput.validate(text)
     }
@@ -143,21 +138,6 @@ extension TokenStream {
             left -= streams[index].tokenCount
         }
         return streams.filter { $0.tokenCount > 0 }
-    }
-}
-
-/// The tokenizer of a file: a tokenizer.json, a sentencepiece model, a llama2.c tokenizer.
-public func readTokenizer(_ path: String) throws -> TokenizerBlob {
-    let bytes = try readText(path)
-    let first = bytes.first { !" \n\r\t".utf8.contains($0) }
-    if first == UInt8(ascii: "{") { return .tokenizerJSON(bytes) }
-    let blob = TokenizerBlob.sentencepiece(bytes)
-    do {
-        _ = try makeTokenizer(from: blob, path: path)
-        return blob
-    } catch {
-        // Not a sentencepiece model; the other binary format says best what is wrong with it.
-        return try Llama2CTokenizer.read(path)
     }
 }
 

@@ -4,9 +4,11 @@ import Transformer
 
 /// A dense model, which ranks can be chosen for.
 public enum DenseModel {
-    /// Throws `LowRankError.model` unless all linear layers of a checkpoint are dense.
-    public static func require(_ source: any TensorSource, _ configuration: DecoderConfiguration) throws {
-        try DecoderWeights.checkNames(of: source, configuration)
+    /// Throws `LowRankError.model` unless all linear layers of a checkpoint are dense, and what `StoredTensors` throws.
+    public static func require(
+        _ source: any TensorSource, _ configuration: DecoderConfiguration, head: HeadUse = .required
+    ) throws {
+        try DecoderWeights.checkNames(of: source, configuration, head: head)
         let factors = source.tensors.filter { $0.name.hasSuffix(".cola_a") }
         guard let first = factors.first else { return }
         throw LowRankError.model(

@@ -57,11 +57,33 @@ public enum Provenance {
             ]
         }
         var files: [JSONValue] = []
-        for name in try folderEntries(path) where !name.hasPrefix(".") {
-            let file = "\(path)/\(name)"
+        let folder = try HubCache.snapshot(of: path)
+        for name in try folderEntries(folder) where !name.hasPrefix(".") {
+            let file = "\(folder)/\(name)"
             if stat(file, &status) == 0, status.st_mode & S_IFMT == S_IFREG { files.append(try self.file(file)) }
         }
         return ["path": .string(path), "files": .array(files)]
+    }
+
+    /// SHA-256 of a model: of its file, or – names and contents – of a folder's configuration, index and weights, or of all
+    /// its files if it is in several.
+    public static func modelDigest(_ path: String) throws(CheckpointError) -> String {
+        var status = stat()
+        guard stat(path, &status) == 0 else { throw MappedFile.absence(of: path) }
+        var files = Checkpoint.files(of: path)
+        if status.st_mode & S_IFMT == S_IFDIR {
+            let folder = try HubCache.snapshot(of: path)
+            files = try folderEntries(folder).filter {
+                $0 == "config.json" || $0.hasSuffix(".safetensors") || $0 == "model.safetensors.index.json"
+            }.map { "\(folder)/\($0)" }
+        } else if files.count == 1 {
+            return try sha256(path)
+        }
+        var lines = ""
+        for file in files {
+            lines += "\(file.split(separator: "/").last ?? "") \(try sha256(file))\n"
+        }
+        return sha256(of: Array(lines.utf8))
     }
 
     /// Names in a folder, sorted.
@@ -113,7 +135,11 @@ public enum Provenance {
     private static func finish(_ context: OpaquePointer?) -> String {
         var digest = [UInt8](repeating: 0, count: 32)
         EVP_DigestFinal_ex(context, &digest, nil)
+        return hexadecimal(digest)
+    }
+
+    private static func hexadecimal(_ bytes: [UInt8]) -> String {
         let digits = Array("0123456789abcdef".utf8)
-        return String(decoding: digest.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
+        return String(decoding: bytes.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
     }
 }

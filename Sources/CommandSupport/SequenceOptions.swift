@@ -72,8 +72,11 @@ public struct SequenceOptions: ParsableArguments {
 
     public init() {}
 
-    /// Throws `ValidationError` for a padding id that no token file is there for.
-    public func validate(hasTokens: Bool) throws {
+    /// Throws `ValidationError` for an option that no text, or no token file, is there for.
+    public func validate(hasText: Bool = false, hasTokens: Bool) throws {
+        if bos != .auto, !hasText, !hasTokens {
+            throw ValidationError("--bos \(bos.rawValue): there is no text to put a BOS in front of.")
+        }
         if case .id(let id) = pad, !hasTokens {
             throw ValidationError("--pad \(id): texts have no padding; it goes with a 2-D token file.")
         }

@@ -37,12 +37,10 @@ public struct PreTokenizerOptions: ParsableArguments {
     public func tokenizer(at path: String) throws -> TokenizerBlob {
         let blob: TokenizerBlob?
         do {
-            let source = try Checkpoint.open(path)
+            let source = try Checkpoint.openStored(path)
             blob = SpecialIDs(of: source).completing(try source.tokenizer())
-        } catch let error as CheckpointError {
-            guard case .unreadable = error else { throw error }
-            guard let file = try? readTokenizer(path) else { throw error }
-            blob = file
+        } catch is CheckpointError {
+            blob = try readTokenizer(path)
         }
         guard let blob = try completing(blob, path: path) else {
             throw InputError("\(path): no tokenizer in this checkpoint")

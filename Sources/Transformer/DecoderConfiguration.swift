@@ -51,8 +51,15 @@ public struct DecoderConfiguration: Sendable, Equatable {
     /// Largest number of positions the model was trained for, if the file says.
     public var maximumPositions: Int?
     public var placement: ActivationPlacement
+    /// Whether each projection of attention, or of the MLP, has a bias (`attention_bias`, `mlp_bias`). Biases that are stored
+    /// count without that as well.
+    public var hasAttentionBias: Bool
+    public var hasMLPBias: Bool
 
     /// Reads a configuration. `path` names the file in errors.
+    ///
+    /// Throws `TransformerError` for a value that is missing or that no model has, another family, and any key that would
+    /// change the arithmetic and is not understood (see `ConfigurationKeys`).
     public init(json: String, path: String) throws(TransformerError) {
         let raw = try ConfigurationText(json, path: path)
         modelType = try raw.string("model_type") ?? "llama"
@@ -76,14 +83,14 @@ public struct DecoderConfiguration: Sendable, Equatable {
         if let act = try raw.string("hidden_act"), act != "silu", act != "swish" {
             throw raw.error("hidden_act", act, "silu")
         }
-        let usesWindow = try raw.flag("use_sliding_window") ?? (modelType != "qwen2")
-        if let window = try raw.number("sliding_window"), usesWindow {
-            throw raw.error("sliding_window", "\(window)", "none: attention here sees all earlier tokens")
-        }
-        if let part = try raw.number("partial_rotary_factor"), part != 1 {
-            throw raw.error("partial_rotary_factor", "\(part)", "1: whole heads are rotated")
-        }
+        try Self.checkWindow(raw, modelType: modelType, layers: layers)
         rotary = try RotaryConfiguration(raw)
+        let rotated = Double(headSize) * rotary.share
+        guard rotary.rotatedSize(of: headSize) >= 2, rotary.rotatedSize(of: headSize) % 2 == 0 else {
+            throw raw.error(
+                "partial_rotary_factor", "\(rotary.share)",
+                "a share of the head size \(headSize) that is an even number of at least 2, not \(rotated)")
+        }
         tiesEmbedding = try raw.flag("tie_word_embeddings") ?? false
         maximumPositions = try raw.number("max_position_embeddings").map { Int($0) }
         if let text = try raw.string("cola_activation") {
@@ -94,6 +101,34 @@ public struct DecoderConfiguration: Sendable, Equatable {
             self.placement = placement
         } else {
             placement = try raw.flag("only_lr_act") ?? false ? .inner : .both
+        }
+        hasAttentionBias = try raw.flag("attention_bias") ?? false
+        hasMLPBias = try raw.flag("mlp_bias") ?? false
+        try ConfigurationKeys.check(raw, self)
+    }
+
+    /// Throws unless every layer attends to all earlier tokens.
+    private static func checkWindow(
+        _ raw: ConfigurationText, modelType: String, layers: Int
+    ) throws(TransformerError) {
+        if let kinds = try raw.texts("layer_types"), let other = kinds.first(where: { $0 != "full_attention" }) {
+            throw raw.error("layer_types", other, "full_attention in all layers")
+        }
+        guard let window = try raw.number("sliding_window") else { return }
+        let isQwen = modelType == "qwen2"
+        guard try raw.flag("use_sliding_window") ?? !isQwen else { return }
+        // Layers from this one on have the window.
+        let first = try raw.number("max_window_layers") ?? 28
+        if isQwen, try raw.texts("layer_types") == nil, first >= Double(layers) { return }
+        throw raw.error("sliding_window", "\(window)", "none: attention here sees all earlier tokens")
+    }
+
+    /// Whether the configuration gives a projection a bias.
+    func needsBias(_ module: LinearModule) -> Bool {
+        switch module {
+        case .query, .key, .value: hasAttentionBias
+        case .output: hasAttentionBias && modelType != "qwen2"
+        case .gate, .up, .down: hasMLPBias
         }
     }
 
@@ -124,7 +159,7 @@ struct ConfigurationText {
         self.path = path
         prefix = ""
         do throws(JSONError) {
-            values = try JSONValue(parsing: json)
+            values = try JSONValue(parsing: json, allowsNonFinite: true)
         } catch {
             throw .configuration(path: path, key: "config", found: "\(error)", expected: "JSON text")
         }
@@ -139,18 +174,25 @@ struct ConfigurationText {
         self.values = values
     }
 
+    /// A key with those of the objects around it.
+    func name(_ key: String) -> String { prefix + key }
+
     func error(_ key: String, _ found: String, _ expected: String) -> TransformerError {
-        .configuration(path: path, key: prefix + key, found: found, expected: expected)
+        .configuration(path: path, key: name(key), found: found, expected: expected)
     }
 
-    private func value(_ key: String) -> JSONValue? {
+    /// All keys and values, those that are null included.
+    var members: [JSONObject.Member] { values.objectValue?.members ?? [] }
+
+    /// The value of a key that is there and not null.
+    func value(_ key: String) -> JSONValue? {
         guard let value = values[key], !value.isNull else { return nil }
         return value
     }
 
     private func get<T>(_ key: String, _ kind: String, _ convert: (JSONValue) -> T?) throws(TransformerError) -> T? {
         guard let value = value(key) else { return nil }
-        guard let converted = convert(value) else { throw error(key, value.text(), kind) }
+        guard let converted = convert(value) else { throw error(key, value.text(writesNonFinite: true), kind) }
         return converted
     }
 
@@ -160,6 +202,13 @@ struct ConfigurationText {
         try get(key, "a number") { $0.doubleValue.flatMap { $0.isFinite && abs($0) < 1e15 ? $0 : nil } }
     }
 
+    func texts(_ key: String) throws(TransformerError) -> [String]? {
+        try get(key, "an array of texts") { value in
+            let texts = value.arrayValue?.compactMap(\.stringValue)
+            return texts?.count == value.arrayValue?.count ? texts : nil
+        }
+    }
+
     /// A positive whole number, or `fallback` where the key is missing.
     func size(_ key: String, default fallback: Int? = nil) throws(TransformerError) -> Int {
         guard let value = value(key) else {
@@ -167,7 +216,7 @@ struct ConfigurationText {
             return fallback
         }
         guard let size = value.intValue, size > 0, size < 1 << 31 else {
-            throw error(key, value.text(), "a positive whole number below \(1 << 31)")
+            throw error(key, value.text(writesNonFinite: true), "a positive whole number below \(1 << 31)")
         }
         return size
     }

@@ -188,7 +188,7 @@ public struct DecoderWeights: Sendable {
 // MARK: - Loading
 
 extension DecoderWeights {
-    /// Reads all weights of a checkpoint.
+    /// Reads all weights of a checkpoint, without `includingHead` all but the head, which may then be missing.
     ///
     /// Ranks and biases are read off the tensors that are there. Throws `CheckpointError.tensors`, which lists every
     /// tensor that is missing, unexpected, of another shape than the configuration says, or not finite.
@@ -196,7 +196,7 @@ extension DecoderWeights {
         from source: any TensorSource, _ configuration: DecoderConfiguration, precision: Precision = .f32,
         includingHead: Bool = true
     ) throws {
-        try Self.checkNames(of: source, configuration)
+        _ = try StoredTensors(of: source, configuration, head: includingHead ? .required : .none)
         self.init(
             configuration, precision: precision, includingHead: includingHead, layout: Self.layouts(of: source))
         var problems: [String] = []
@@ -206,36 +206,16 @@ extension DecoderWeights {
         guard problems.isEmpty else { throw CheckpointError.tensors(path: source.path, problems: problems) }
     }
 
-    /// Compares names and shapes of a checkpoint's tensors with what its configuration asks for. Throws
-    /// `CheckpointError.tensors` with everything that is missing, unexpected or of another shape. Reads no weights.
-    public static func checkNames(of source: any TensorSource, _ configuration: DecoderConfiguration)
-        throws(CheckpointError)
-    {
-        guard configuration.layers <= source.tensors.count else {
-            throw .invalid(
-                path: source.path, place: "configuration: num_hidden_layers", found: "\(configuration.layers)",
-                expected: "no more than the file's \(source.tensors.count) tensors")
-        }
-        var stored = Dictionary(source.tensors.map { ($0.name, $0) }) { first, _ in first }
-        let expected = DecoderWeights.expectedShapes(configuration, stored)
-        var problems: [String] = []
-        for (name, shape) in expected {
-            guard let info = stored.removeValue(forKey: name) else {
-                problems.append("\(name): missing, expected \(shape)")
-                continue
-            }
-            guard info.shape != shape else { continue }
-            problems.append("\(name): \(info.obstacle ?? "found \(info.shape), expected \(shape)")")
-        }
-        for (name, info) in stored.sorted(by: { $0.key < $1.key }) where isParameter(name, configuration) {
-            problems.append("\(name): \(info.obstacle ?? "unexpected")")
-        }
-        guard problems.isEmpty else { throw .tensors(path: source.path, problems: problems) }
+    /// Throws what `StoredTensors` throws about a checkpoint that cannot be used.
+    public static func checkNames(
+        of source: any TensorSource, _ configuration: DecoderConfiguration, head: HeadUse = .required
+    ) throws(CheckpointError) {
+        _ = try StoredTensors(of: source, configuration, head: head)
     }
 
-    /// Whether a tensor is a parameter, or one that carries nothing: rotary tables of old files, the head of a tied model.
-    public static func isParameter(_ name: String, _ configuration: DecoderConfiguration) -> Bool {
-        !name.hasSuffix("rotary_emb.inv_freq") && !(name == "lm_head.weight" && configuration.tiesEmbedding)
+    /// Whether a checkpoint has what logits are made with: a head, or an embedding that is one as well.
+    public static func hasHead(_ source: any TensorSource, _ configuration: DecoderConfiguration) -> Bool {
+        configuration.tiesEmbedding || source.info(StoredTensors.head) != nil
     }
 
     /// How each projection of a checkpoint is stored, read off the tensors that are there.
@@ -255,12 +235,14 @@ extension DecoderWeights {
     }
 
     /// Names and shapes in the order of `visitParameters`.
-    private static func expectedShapes(
+    static func expectedShapes(
         _ configuration: DecoderConfiguration, _ stored: [String: TensorInfo]
     ) -> [(name: String, shape: [Int])] {
         var shapes: [(String, [Int])] = []
         let plan = DecoderWeights(configuration, precision: nil) { layer, module in
-            layout(of: "model.layers.\(layer).\(module.rawValue)", stored)
+            var layout = layout(of: "model.layers.\(layer).\(module.rawValue)", stored)
+            layout.hasBias = layout.hasBias || configuration.needsBias(module)
+            return layout
         }
         plan.visitParameters { shapes.append(($0, $1.shape)) }
         return shapes

@@ -62,7 +62,6 @@ struct LayerPass {
 
     /// q, k, v ← projections of RMSNorm(input), q and k rotated.
     func projectQueries(_ layer: DecoderLayer, _ activations: LayerActivations, kept: Kept = Kept()) {
-        let size = configuration.headSize
         let (query, key) = (activations[.query].view, activations[.key].view)
         forEachBlock { rows in
             Normalization.forward(
@@ -74,10 +73,9 @@ struct LayerPass {
                     reusingBottleneck: kept.bottlenecks)
             }
             for row in rows {
-                let cosine = scratch.rotary.cosine.view.row(positions[row])
-                let sine = scratch.rotary.sine.view.row(positions[row])
-                ck_rotate_halves(query.row(row), configuration.heads, size, cosine, sine, 1)
-                ck_rotate_halves(key.row(row), configuration.keyValueHeads, size, cosine, sine, 1)
+                let (rotary, position) = (scratch.rotary, positions[row])
+                rotary.rotate(query.row(row), heads: configuration.heads, position: position, direction: 1)
+                rotary.rotate(key.row(row), heads: configuration.keyValueHeads, position: position, direction: 1)
             }
         }
     }
@@ -207,13 +205,12 @@ struct LayerPass {
 
     /// The gradients before rotation: rotation by the opposite angle.
     private func rotateBack(_ backward: BackwardScratch) {
-        let size = configuration.headSize
         forEachBlock { rows in
             for row in rows {
-                let cosine = scratch.rotary.cosine.view.row(positions[row])
-                let sine = scratch.rotary.sine.view.row(positions[row])
-                ck_rotate_halves(backward.query.view.row(row), configuration.heads, size, cosine, sine, -1)
-                ck_rotate_halves(backward.key.view.row(row), configuration.keyValueHeads, size, cosine, sine, -1)
+                let (rotary, position) = (scratch.rotary, positions[row])
+                let (query, key) = (backward.query.view.row(row), backward.key.view.row(row))
+                rotary.rotate(query, heads: configuration.heads, position: position, direction: -1)
+                rotary.rotate(key, heads: configuration.keyValueHeads, position: position, direction: -1)
             }
         }
     }

@@ -60,12 +60,9 @@ public struct LayerSteps {
     public func attend(query: Matrix, key: Matrix, value: Matrix) -> Matrix {
         ThreadPool.forEachRange(batch.count) { rows in
             for row in rows {
-                let (cosine, sine) = (
-                    rotary.cosine.view.row(positions[row]), rotary.sine.view.row(positions[row])
-                )
-                let size = configuration.headSize
-                ck_rotate_halves(query.view.row(row), configuration.heads, size, cosine, sine, 1)
-                ck_rotate_halves(key.view.row(row), configuration.keyValueHeads, size, cosine, sine, 1)
+                let position = positions[row]
+                rotary.rotate(query.view.row(row), heads: configuration.heads, position: position, direction: 1)
+                rotary.rotate(key.view.row(row), heads: configuration.keyValueHeads, position: position, direction: 1)
             }
         }
         let attended = Matrix(uninitialized: query.shape)

@@ -139,9 +139,9 @@ struct CostCommand: ParsableCommand {
             configuration.placement = preset.placement
             return (preset.rawValue, try ModelShape(configuration, rank: rank ?? preset.rank))
         }
-        let source = try Checkpoint.open(checkpoint ?? "", configurationPath: config)
+        let source = try openCheckpoint(checkpoint ?? "", config: config)
         let configuration = try DecoderConfiguration(of: source)
-        try DecoderWeights.checkNames(of: source, configuration)
+        try DecoderWeights.checkNames(of: source, configuration, head: .none)
         return (source.path, try shape(of: source, configuration))
     }
 
@@ -150,10 +150,11 @@ struct CostCommand: ParsableCommand {
         let stored = DecoderWeights.layouts(of: source)
         let own = try ModelShape(configuration, layout: stored)
         if own.isLowRank, rank == nil, plan == nil { return own }
-        try DenseModel.require(source, configuration)
+        try DenseModel.require(source, configuration, head: .none)
         if let plan {
             let text = String(decoding: try readText(plan), as: UTF8.self)
-            let fingerprint = try Decoder(from: source).weights.fingerprint
+            let hasHead = DecoderWeights.hasHead(source, configuration)
+            let fingerprint = try Decoder(from: source, includingHead: hasHead).weights.fingerprint
             let ranks = try RankPlan(text, path: plan, of: configuration, fingerprint: fingerprint)
             // A conversion gives each low-rank layer a bias.
             return try ModelShape(configuration) { layer, module in

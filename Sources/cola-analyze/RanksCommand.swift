@@ -32,7 +32,8 @@ struct RanksCommand: ParsableCommand {
     @OptionGroup var consoleOptions: ConsoleOptions
 
     func validate() throws {
-        try calibration.sequenceOptions.validate(hasTokens: calibration.tokens != nil)
+        try calibration.sequenceOptions.validate(
+            hasText: !calibration.text.isEmpty, hasTokens: calibration.tokens != nil)
         try calibration.tokenizer.validate(
             isNeeded: !calibration.text.isEmpty || calibration.sequenceOptions.bos == .always)
         guard ranks.isGiven else {
@@ -49,11 +50,13 @@ struct RanksCommand: ParsableCommand {
         let start = monotonicSeconds()
         let source = try checkpoint.open()
         let configuration = try DecoderConfiguration(of: source)
-        try DenseModel.require(source, configuration)
+        // Losses, from which the Fisher weighting comes, need the head; moments hold what they came to.
+        let needsHead = weighting == .fisher && calibration.moments == nil
+        try DenseModel.require(source, configuration, head: needsHead ? .required : .ifStored)
         let plan = try AtomicFile(out)
         let text = try calibration.sequences(for: source, configuration, console)
         text.streams.describe(each: "sequence", console)
-        let decoder = try Decoder(from: source)
+        let decoder = try Decoder(from: source, includingHead: DecoderWeights.hasHead(source, configuration))
         let fingerprint = decoder.weights.fingerprint
         let statistics = try calibration.statistics(
             of: decoder, fingerprint: fingerprint, weighting, text.sequences,

@@ -18,7 +18,10 @@ struct ConversionRun {
     mutating func execute() throws {
         let source = try command.checkpoint.open()
         let configuration = try DecoderConfiguration(of: source)
-        try DenseModel.require(source, configuration)
+        let needsHead =
+            command.refine > 0 || !command.evaluate.isEmpty
+            || command.method == .fisher && command.calibration.moments == nil
+        try DenseModel.require(source, configuration, head: needsHead ? .required : .ifStored)
         let files = ConversionReport.Files(output: command.output)
         try files.requireWritable()
         let calibrationText = try command.calibration.sequences(for: source, configuration, console)
@@ -28,7 +31,7 @@ struct ConversionRun {
         _ = try tokenizer?.size(path: command.calibration.tokenizer.tokenizer ?? source.path, console)
         let texts = try evaluationTexts(source, configuration)
         if !texts.isEmpty { texts.describe(each: "text to measure on", console) }
-        let dense = try Decoder(from: source)
+        let dense = try Decoder(from: source, includingHead: DecoderWeights.hasHead(source, configuration))
         let fingerprint = dense.weights.fingerprint
         timer.end("read")
 
@@ -125,7 +128,8 @@ struct ConversionRun {
         guard let values = source.configurationValues else {
             throw InputError("\(source.path): its configuration is no JSON object")
         }
-        return JSONValue.object(plan.configuration(of: values, command.activation)).text(indent: 2)
+        return JSONValue.object(plan.configuration(of: values, command.activation))
+            .text(indent: 2, writesNonFinite: true)
     }
 
     private func convert(
@@ -167,7 +171,8 @@ struct ConversionRun {
 
     /// The converted model as the file has it: what is reported is measured on that.
     private func reread(_ converted: Decoder) throws -> Decoder {
-        let written = try Decoder(from: try Checkpoint.open(command.output))
+        let written = try Decoder(
+            from: try Checkpoint.open(command.output), includingHead: converted.weights.head != nil)
         guard command.dtype != .f32 || written.weights.fingerprint == converted.weights.fingerprint else {
             throw LowRankError.result("\(command.output): reads back as another model than was written")
         }

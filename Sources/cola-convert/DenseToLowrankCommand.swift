@@ -79,9 +79,9 @@ struct DenseToLowrankCommand: ParsableCommand {
             throw ValidationError("--evaluation-tokens \(evaluationTokens): expected 2 or more.")
         }
         if dtype == .f64 { throw ValidationError("--dtype f64: expected f32, f16 or bf16.") }
-        if !evaluate.contains(where: ConversionRun.isTokenFile) {
-            try calibration.sequenceOptions.validate(hasTokens: calibration.tokens != nil)
-        }
+        try calibration.sequenceOptions.validate(
+            hasText: !calibration.text.isEmpty || !evaluate.isEmpty,
+            hasTokens: calibration.tokens != nil || evaluate.contains(where: ConversionRun.isTokenFile))
         try TextInput.validate(calibration.text + evaluate)
         let needing = [
             activation == .silu ? "--activation silu" : nil, anchor ? "--anchor" : nil, refine > 0 ? "--refine" : nil,

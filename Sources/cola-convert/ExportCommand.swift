@@ -44,7 +44,9 @@ struct ExportCommand: ParsableCommand {
             .require([.folder(folder, names: HuggingFaceExporter.modelFiles(in: folder))])
         let source = try checkpoint.open()
         let decoder = try DecoderConfiguration(of: source)
-        try DecoderWeights.checkNames(of: source, decoder)
+        let stored = try StoredTensors(of: source, decoder, head: .ifStored)
+        stored.warnOfUnreadable(source, consoleOptions.console)
+        let kept = stored.inOrder(of: source)
         let blob = try rule.completing(source.tokenizer(), path: source.path)
         if let blob, UncutVocabulary(blob) != nil {
             consoleOptions.console.warn(
@@ -54,10 +56,11 @@ struct ExportCommand: ParsableCommand {
         let isCola = source.tensors.contains { $0.name.hasSuffix(".cola_a") }
         var provenance = Provenance.tool(withKernels: false)
         provenance["source"] = try Provenance.input(checkpoint.checkpoint)
-        let exporter = HuggingFaceExporter(
+        var exporter = HuggingFaceExporter(
             layout: layout ?? (isCola ? .cola : .dense), type: dtype, replacesExisting: replace,
             preTokenizer: rule.preTokenizer, provenance: JSONValue.object(provenance).text())
-        let total = source.tensors.reduce(0) { $0 + $1.count }
+        exporter.tensors = Set(kept.map(\.name))
+        let total = kept.reduce(0) { $0 + $1.count }
         let progress = consoleOptions.console.progress("export", unit: "parameters", total: total)
         let files = try exporter.export(source, to: folder) { done, _ in progress.update(done) }
         progress.finish()

@@ -54,7 +54,8 @@ struct ImportCommand: ParsableCommand {
             throw InputError("\(source.path): no configuration; give its config.json with --config")
         }
         let decoder = try DecoderConfiguration(of: source)
-        try DecoderWeights.checkNames(of: source, decoder)
+        let stored = try StoredTensors(of: source, decoder, head: .ifStored)
+        stored.warnOfUnreadable(source, console)
         let blob =
             try tokenizer.map { try rule.tokenizer(at: $0) } ?? rule.completing(source.tokenizer(), path: source.path)
         if let blob {
@@ -77,15 +78,18 @@ struct ImportCommand: ParsableCommand {
             path: output, configuration: configuration, provenance: JSONValue.object(provenance).text(),
             tokenizer: blob,
             type: dtype, deflate: deflate)
-        let total = source.tensors.reduce(0) { $0 + $1.count }
+        let kept = stored.inOrder(of: source)
+        let parameters = Set(stored.parameters.map(\.name))
+        let total = kept.reduce(0) { $0 + $1.count }
         let progress = console.progress("import", unit: "parameters", total: total)
         var done = 0
-        for tensor in source.tensors where DecoderWeights.isParameter(tensor.name, decoder) {
+        for tensor in kept {
             let columns = tensor.shape.dropFirst().reduce(1, *)
             try writer.write(tensor.name, shape: tensor.shape) { rows, buffer in
                 try source.read(tensor.name, rows: rows, into: buffer)
                 let bad = ck_first_not_finite(buffer.baseAddress!, buffer.count)
-                guard bad == buffer.count else {
+                // What nobody computes with is kept as it is.
+                guard bad == buffer.count || !parameters.contains(tensor.name) else {
                     let place = (rows.lowerBound + bad / columns, bad % columns)
                     throw CheckpointError.tensors(
                         path: source.path, problems: ["\(tensor.name): element \(place) is \(buffer[bad])"])

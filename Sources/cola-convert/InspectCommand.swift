@@ -20,14 +20,14 @@ struct InspectCommand: ParsableCommand {
     var json = false
 
     func run() throws {
-        let source = try checkpoint.open()
-        let facts = Facts(source, hasTokenizer: try tokenizerName(source))
+        let source = try checkpoint.openStored()
+        let facts = Facts(source, hasTokenizer: tokenizerName(source))
         try Console.output(json ? JSONValue.object(facts.json).text(indent: 2) : facts.text)
     }
 
-    private func tokenizerName(_ source: any TensorSource) throws -> String {
+    private func tokenizerName(_ source: any TensorSource) -> String {
         let blob: TokenizerBlob?
-        do { blob = try source.tokenizer() } catch let error as CheckpointError { return "not usable: \(error)" }
+        do { blob = try source.tokenizer() } catch { return "not readable: \(error)" }
         if let vocabulary = blob.flatMap({ UncutVocabulary($0) }) {
             let rule = vocabulary.ruleName.map { "with the rule \($0), which is not known" } ?? "without a rule"
             return "byte-level vocabulary \(rule) for cutting text (tokenizer.ggml.pre)"
@@ -52,7 +52,8 @@ private struct Facts {
     init(_ source: any TensorSource, hasTokenizer: String) {
         self.source = source
         tokenizer = hasTokenizer
-        parameters = source.tensors.reduce(0) { $0 + $1.count }
+        // One more name of a stored tensor takes no bytes, and is no further parameter.
+        parameters = source.tensors.reduce(0) { $0 + ($1.storedBytes > 0 ? $1.count : 0) }
         storedBytes = source.tensors.reduce(0) { $0 + $1.storedBytes }
         let factors = source.tensors.filter { $0.name.hasSuffix(".cola_a") }
         let dense = source.tensors.filter { $0.name.hasSuffix("_proj.weight") }
@@ -97,7 +98,7 @@ private struct Facts {
     /// JSON text as a value; text that is not JSON as a string.
     private func parsed(_ text: String?) -> JSONValue {
         guard let text else { return .null }
-        return (try? JSONValue(parsing: text)) ?? .string(text)
+        return (try? JSONValue(parsing: text, allowsNonFinite: true)) ?? .string(text)
     }
 
     var text: String {

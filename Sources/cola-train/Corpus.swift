@@ -9,6 +9,7 @@ struct Corpus {
     let data: TrainingData
     private let rules: TextRules
     private let emptyRows: Int
+    private let isPaddedLeft: Bool
     /// Texts that cannot be read a second time.
     private let readOnce: [String]
     /// What the run file says of the files: their kind, and name, size and SHA-256 of each.
@@ -57,6 +58,7 @@ struct Corpus {
             seed: settings.seed, vocabularySize: configuration.vocabularySize)
         self.rules = rules
         emptyRows = corpora.reduce(0) { $0 + ($1.paddedRows?.emptyRows ?? 0) }
+        isPaddedLeft = corpora.contains { $0.paddedRows?.isLeft == true }
         readOnce = texts.filter(TextInput.wasReadOnce).map(TextInput.name)
         let paths = options.tokens.map(TokenFile.path) + texts
         record = JSONObject([
@@ -81,12 +83,12 @@ struct Corpus {
             console.note("bos: \(ids) in front of each text (--bos \(rules.bosRule.rawValue))")
         }
         if !rules.ends.isEmpty {
-            console.note("documents end in \(rules.ends.map { "\($0)" }.joined(separator: ", "))")
+            console.note("texts end in \(rules.ends.map { "\($0)" }.joined(separator: ", "))")
         }
         if let padding = rules.padding {
             console.note(
-                "\(grouped(data.tokenCount)) tokens, \(grouped(data.paddingCount)) of padding (id \(padding.id)) left out"
-            )
+                "\(grouped(data.tokenCount)) tokens, \(grouped(data.paddingCount)) of padding (id \(padding.id)"
+                    + "\(isPaddedLeft ? ", on the left" : "")) left out")
         }
         if emptyRows > 0 { console.warn("\(grouped(emptyRows)) rows of padding only are left out") }
     }

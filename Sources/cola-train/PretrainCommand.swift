@@ -129,7 +129,7 @@ struct PretrainCommand: ParsableCommand {
     }
 
     private func start(like path: String) throws -> Start {
-        let source = try Checkpoint.open(path)
+        let source = try openCheckpoint(path)
         let configuration = try DecoderConfiguration(of: source)
         try DecoderWeights.checkNames(of: source, configuration)
         var values = source.configurationValues ?? [:]
@@ -137,7 +137,7 @@ struct PretrainCommand: ParsableCommand {
         values[RankPlan.convertedKey] = nil
         let masters = DecoderWeights(configuration, seed: recipe.seed, layout: DecoderWeights.layouts(of: source))
         return (
-            JSONValue.object(values).text(indent: 2), configuration, masters,
+            JSONValue.object(values).text(indent: 2, writesNonFinite: true), configuration, masters,
             try rule.completing(source.tokenizer(), path: path)
         )
     }
@@ -158,7 +158,7 @@ struct PretrainCommand: ParsableCommand {
                     "\(tokenizer ?? ""): a tokenizer of \(tokenizerSize) ids, expected at most vocab_size "
                         + "\(checked.vocabularySize) of \(config)")
             }
-            values = (try? JSONValue(parsing: text))?.objectValue ?? JSONObject([])
+            values = (try? JSONValue(parsing: text, allowsNonFinite: true))?.objectValue ?? JSONObject([])
         } else {
             let rows = vocabulary ?? tokenizerSize ?? 32000
             if let tokenizerSize, tokenizerSize > rows {
@@ -169,11 +169,12 @@ struct PretrainCommand: ParsableCommand {
         }
         let path = config ?? preset.rawValue
         if model == .cola {
-            let shapes = try DecoderConfiguration(json: JSONValue.object(values).text(), path: path)
+            let shapes = try DecoderConfiguration(
+                json: JSONValue.object(values).text(writesNonFinite: true), path: path)
             let placement = activation ?? (config == nil ? preset.placement : shapes.placement)
             values = values.withLowRank(rank(of: shapes) ?? 1, placement)
         }
-        let text = JSONValue.object(values).text(indent: 2)
+        let text = JSONValue.object(values).text(indent: 2, writesNonFinite: true)
         return (text, try DecoderConfiguration(json: text, path: path))
     }
 }

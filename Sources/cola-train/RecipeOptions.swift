@@ -41,7 +41,7 @@ struct DataOptions: ParsableArguments {
     var inputs: Int { input.paths.count }
 
     func validate() throws {
-        try sequenceOptions.validate(hasTokens: !input.tokens.isEmpty)
+        try sequenceOptions.validate(hasText: !input.text.isEmpty, hasTokens: !input.tokens.isEmpty)
         if !documentEnd.isEmpty, packing == .packed, inputs < 2 {
             throw ValidationError("--document-end: one text that is packed is not divided; see --packing documents.")
         }

@@ -67,7 +67,7 @@ struct TeacherOptions: ParsableArguments {
     static func load(
         _ path: String, for configuration: DecoderConfiguration
     ) throws -> (decoder: Decoder, record: JSONObject) {
-        let source = try Checkpoint.open(path)
+        let source = try openCheckpoint(path)
         let own = try DecoderConfiguration(of: source)
         guard own.vocabularySize == configuration.vocabularySize else {
             throw InputError(
@@ -75,7 +75,7 @@ struct TeacherOptions: ParsableArguments {
                     + "\(configuration.vocabularySize), the model's")
         }
         let record = JSONObject([
-            ("teacher_file", .string(path)), ("teacher_sha256", .string(try Provenance.sha256(path))),
+            ("teacher_file", .string(path)), ("teacher_sha256", .string(try Provenance.modelDigest(path))),
         ])
         return (try Decoder(from: source), record)
     }

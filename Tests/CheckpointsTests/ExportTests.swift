@@ -67,7 +67,9 @@ import Testing
         #expect(copy.tensors.map(\.name) == source.tensors.map(\.name))
         #expect(copy.tensors.map(\.shape) == source.tensors.map(\.shape))
         #expect(copy.provenance == #"{"tool":"test"}"#)
-        #expect(try copy.tokenizer() == source.blob)
+        #expect(
+            try copy.tokenizer()
+                == TokenizerBlob(.tokenizerJSON(Array(tokenizer.utf8)), settings: TokenizerSettings(bosToken: "<s>")))
         for info in copy.tensors {
             #expect(info.storedType == type.rawValue)
             let expected = try elements(source, info.name).map { value -> Float in

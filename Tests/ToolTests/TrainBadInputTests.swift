@@ -29,7 +29,9 @@ struct TrainBadInputTests {
         try workplace.write([UInt8](repeating: 0, count: 2 * 17), "one.u16")
         try refuse(65, "pretrain", ["tokens": "one.u16"], "one.u16: found 1 sequence", "to hold out")
         try workplace.write([7, 0], "single.u16")
-        try refuse(65, "pretrain", ["tokens": "single.u16", "packing": "documents"], "single.u16: found 1 token")
+        try refuse(
+            65, "pretrain", ["tokens": "single.u16", "packing": "documents", "document-end": "9"],
+            "single.u16: found 1 token")
         for (text, name) in [("the band", "short.txt"), ("", "empty.txt")] {
             try workplace.write(text, name)
             let changes: KeyValuePairs<String, String?> = [

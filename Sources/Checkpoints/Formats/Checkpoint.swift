@@ -2,19 +2,26 @@ import Glibc
 
 /// Opens checkpoints of every format that is read.
 public enum Checkpoint {
-    /// Opens a file or folder by what it holds, whatever its name.
+    /// Opens a file or folder by what it holds, whatever its name, as a model: of a head and an embedding that the
+    /// configuration ties, what is stored counts (see `TiedSource`).
     ///
     /// - Parameters:
-    ///   - path: a Hugging Face folder, or a safetensors, GGUF, HDF5 or llama2.c file.
+    ///   - path: a Hugging Face folder, or that of a hub's cache around its snapshot; a safetensors, GGUF, HDF5 or llama2.c
+    ///     file.
     ///   - configurationPath: a config.json for formats that keep the configuration outside (Hugging Face, HDF5); given
     ///     for another format it is an error, because it would be ignored.
-    /// - Throws: `CheckpointError.missing` if there is nothing, `.unreadable` naming the formats understood for anything
-    ///   else, and what the format's reader finds wrong.
+    /// - Throws: `CheckpointError.missing` or `.brokenLink` if there is nothing, `.unreadable` naming the formats understood
+    ///   for anything else, and what the format's reader finds wrong.
     public static func open(_ path: String, configurationPath: String? = nil) throws -> any TensorSource {
+        TiedSource.resolving(try openStored(path, configurationPath: configurationPath))
+    }
+
+    /// The same without a look at weights: tensors and configuration as they are stored.
+    public static func openStored(_ path: String, configurationPath: String? = nil) throws -> any TensorSource {
         var status = stat()
-        guard stat(path, &status) == 0 else { throw CheckpointError.missing(path: path) }
+        guard stat(path, &status) == 0 else { throw MappedFile.absence(of: path) }
         if status.st_mode & S_IFMT == S_IFDIR {
-            return try HuggingFaceFolder(path: path, configurationPath: configurationPath)
+            return try HuggingFaceFolder(path: HubCache.snapshot(of: path), configurationPath: configurationPath)
         }
         let file = try MappedFile(path)
         let bytes = file.bytes
@@ -33,6 +40,21 @@ public enum Checkpoint {
 
     /// The files of a model of which one is given: the parts of a divided GGUF file that are there, otherwise that one.
     public static func files(of path: String) -> [String] { GGUFParts.paths(of: path) ?? [path] }
+
+    /// The tokenizer that a checkpoint carries, or a folder in which there is nothing else; of a GGUF file, which may hold
+    /// a vocabulary only or a model of any family, no more than that is read. Nil if there is none.
+    ///
+    /// Throws as `open` does, and for a tokenizer that is damaged.
+    public static func tokenizer(of path: String) throws -> TokenizerBlob? {
+        var status = stat()
+        guard stat(path, &status) == 0 else { throw MappedFile.absence(of: path) }
+        if status.st_mode & S_IFMT == S_IFDIR {
+            return try HuggingFaceFolder.tokenizer(in: HubCache.snapshot(of: path))
+        }
+        let file = try MappedFile(path)
+        guard file.bytes.starts(with: GGUFReader.magic) else { return try openStored(path).tokenizer() }
+        return try GGUFTokenizer(GGUFReader(file), path: path).blob()
+    }
 
     /// The signature may stand behind a user block, whose size is a power of two from 512 bytes on.
     private static func isHDF5(_ bytes: UnsafeRawBufferPointer) -> Bool {
@@ -61,9 +83,6 @@ public enum Checkpoint {
         }
         if bytes.starts(with: [0x32, 0x34, 0x6B, 0x61]) {
             return "is a llama2.c file of a later version; only the first layout (version 0) is read; \(formats)"
-        }
-        if bytes.starts(with: Array("version https://git-lfs".utf8)) {
-            return "is a pointer of git-lfs, not the file itself; fetch it with git lfs pull"
         }
         return "is of no known format; \(formats)"
     }

@@ -9,11 +9,14 @@ struct ExportPlan {
     ]
 
     /// Throws `CheckpointError` if the layout cannot express the model.
-    init(_ source: any TensorSource, layout: HuggingFaceExporter.Layout, type: ElementType) throws {
+    init(
+        _ source: any TensorSource, tensors: Set<String>?, layout: HuggingFaceExporter.Layout, type: ElementType
+    ) throws {
         guard let text = source.configuration else {
             throw CheckpointError.unreadable(path: source.path, reason: "has no configuration; give a config.json")
         }
-        let parsed = try MappedFile.json(Array(text.utf8), path: source.path, place: "config")
+        let parsed = try MappedFile.json(
+            Array(text.utf8), path: source.path, place: "config", allowsNonFinite: true)
         guard var object = parsed.objectValue, !source.tensors.isEmpty else {
             throw CheckpointError.unreadable(path: source.path, reason: "has no tensors")
         }
@@ -25,7 +28,10 @@ struct ExportPlan {
         case .cola, .colaM: try Self.makeCoLA(&object, source, layers: layers, layout: layout)
         }
         configuration = .object(object)
-        items = source.tensors.map { info in
+        let written = source.tensors.filter { info in
+            tensors?.contains(info.name) ?? (info.obstacle == nil && info.count > 0)
+        }
+        items = written.map { info in
             let name = layout == .colaM ? PublishedNames.colaM(info.name, layers: layers) : info.name
             return SafetensorsWriter.Item(source: info.name, name: name, shape: info.shape)
         }

@@ -70,9 +70,11 @@ struct GGUFConfiguration {
     }
 
     /// The configuration, with Hugging Face's keys.
-    func json(
-        tensors: [String: StoredTensor], frequencies: [Float]?
-    ) throws(CheckpointError) -> JSONValue {
+    ///
+    /// A value of the architecture that has no such key stands there under its own, so that it is not lost and those who
+    /// compute can refuse what they do not know.
+    func json(tensors: [TensorInfo], frequencies: [Float]?) throws(CheckpointError) -> JSONValue {
+        let names = Set(tensors.map(\.name))
         func count(_ key: String) throws(CheckpointError) -> JSONValue {
             guard let value = try reader.count("\(architecture).\(key)"), value > 0 else {
                 throw .invalid(
@@ -85,7 +87,9 @@ struct GGUFConfiguration {
                 path: path, place: "metadata \(architecture).attention.layer_norm_rms_epsilon", found: "nothing",
                 expected: "a number")
         }
-        guard let embedding = tensors["model.embed_tokens.weight"], embedding.info.shape.count == 2 else {
+        guard let embedding = tensors.first(where: { $0.name == "model.embed_tokens.weight" }),
+            embedding.shape.count == 2
+        else {
             throw .tensors(path: path, problems: ["token_embd.weight: missing or no matrix"])
         }
         let isLlama = architecture == "llama"
@@ -100,23 +104,36 @@ struct GGUFConfiguration {
             "num_key_value_heads": .integer(keyValueHeads),
             "head_dim": .integer(headSize),
             "max_position_embeddings": try count("context_length"),
-            "vocab_size": .integer(embedding.info.shape[0]),
+            "vocab_size": .integer(embedding.shape[0]),
             "rms_norm_eps": .number(epsilon),
             "rope_theta": .number(theta),
             "rope_scaling": try scaling(frequencies),
-            "tie_word_embeddings": .bool(tensors["lm_head.weight"] == nil),
+            "tie_word_embeddings": .bool(!names.contains("lm_head.weight")),
         ]
         if isLlama {
-            object["attention_bias"] = .bool(tensors["model.layers.0.self_attn.q_proj.bias"] != nil)
-            object["mlp_bias"] = .bool(tensors["model.layers.0.mlp.gate_proj.bias"] != nil)
+            object["attention_bias"] = .bool(names.contains("model.layers.0.self_attn.q_proj.bias"))
+            object["mlp_bias"] = .bool(names.contains("model.layers.0.mlp.gate_proj.bias"))
         }
-        let names = [
+        let specialKeys = [
             "tokenizer.ggml.bos_token_id": "bos_token_id", "tokenizer.ggml.eos_token_id": "eos_token_id",
             "tokenizer.ggml.padding_token_id": "pad_token_id",
         ]
         for special in reader.specialIDs {
-            guard let name = names[special.key] else { continue }
-            if let id = special.id(below: vocabulary(embedding.info)) { object[name] = .integer(id) }
+            guard let name = specialKeys[special.key] else { continue }
+            if let id = special.id(below: vocabulary(embedding)) { object[name] = .integer(id) }
+        }
+        for (key, value) in reader.values where key.hasPrefix("\(architecture).") {
+            guard !Self.known.contains(key.dropFirst(architecture.count + 1)) else { continue }
+            object[key] =
+                switch value {
+                case .unsigned(let number): Int(exactly: number).map { .integer($0) } ?? .number(Double(number))
+                case .signed(let number): .integer(Int(number))
+                case .float(let number): .number(Double("\(number)") ?? Double(number))
+                case .double(let number): .number(number)
+                case .bool(let flag): .bool(flag)
+                case .string(let text): .string(text)
+                case .array(let array): .string("an array of \(array.count) values")
+                }
         }
         return .object(object)
     }
@@ -140,6 +157,15 @@ struct GGUFConfiguration {
         }
         return warnings
     }
+
+    /// What is read here, and what says nothing about the arithmetic.
+    private static let known: Set<Substring> = [
+        "embedding_length", "attention.head_count", "attention.head_count_kv", "attention.key_length",
+        "attention.value_length", "attention.layer_norm_rms_epsilon", "attention.sliding_window", "block_count",
+        "context_length", "feed_forward_length", "vocab_size", "expert_count", "rope.freq_base", "rope.dimension_count",
+        "rope.scaling.type", "rope.scaling.factor", "rope.scale_linear", "rope.scaling.original_context_length",
+        "rope.scaling.finetuned", "tensor_data_layout",
+    ]
 
     // MARK: - Scaling of the rotation
 

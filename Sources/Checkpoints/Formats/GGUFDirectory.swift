@@ -11,7 +11,7 @@ extension GGUFReader {
     ]
 
     /// Reads the directory, which `reader` has reached, and checks that every tensor lies inside the file and none on
-    /// another.
+    /// another. A tensor of a type that is not read reaches to the next one.
     static func directory(
         _ reader: inout ByteReader, count: Int, alignment: Int
     ) throws(CheckpointError) -> [GGUFTensor] {
@@ -30,23 +30,40 @@ extension GGUFReader {
         let dataStart = (reader.position + alignment - 1) / alignment * alignment
         var end = 0
         var last = "the directory"
-        for tensor in tensors.sorted(by: { $0.offset < $1.offset }) {
-            guard tensor.offset >= end else {
+        // An empty tensor stands where the next one begins.
+        let order = tensors.indices.sorted {
+            (tensors[$0].offset, tensors[$0].isEmpty ? 0 : 1, $0) < (
+                tensors[$1].offset, tensors[$1].isEmpty ? 0 : 1, $1
+            )
+        }
+        for (place, index) in order.enumerated() {
+            let tensor = tensors[index]
+            guard tensor.offset >= end || tensor.isEmpty else {
                 throw .invalid(
                     path: reader.path, place: "tensor \(tensor.name)", found: "its data at offset \(tensor.offset)",
                     expected: "\(end) or more, where the data of \(last) ends")
             }
-            let (next, overflow) = tensor.offset.addingReportingOverflow(tensor.bytes)
-            guard !overflow, next <= reader.size - dataStart else {
+            if tensor.type == nil, !tensor.isEmpty {
+                let next = order[(place + 1)...].first { !tensors[$0].isEmpty }.map { tensors[$0].offset }
+                let bytes = max(0, (next ?? reader.size - dataStart) - tensor.offset)
+                guard tensor.shape.reduce(1, *) / 8 <= bytes else {
+                    throw .invalid(
+                        path: reader.path, place: "tensor \(tensor.name)", found: "\(bytes) bytes",
+                        expected: "at least a bit for each element of \(tensor.shape)")
+                }
+                tensors[index].bytes = bytes
+            }
+            let (next, overflow) = tensor.offset.addingReportingOverflow(tensors[index].bytes)
+            guard !overflow, next <= reader.size - dataStart || tensor.isEmpty else {
                 throw .invalid(
                     path: reader.path, place: "tensor \(tensor.name)", found: "a file of \(reader.size) bytes",
                     expected: "at least \(dataStart) + \(overflow ? "\(tensor.offset) + \(tensor.bytes)" : "\(next)")")
             }
+            guard !tensor.isEmpty else { continue }
             (end, last) = (next, tensor.name)
         }
-        return tensors.map {
-            GGUFTensor(name: $0.name, shape: $0.shape, type: $0.type, offset: dataStart + $0.offset, bytes: $0.bytes)
-        }
+        for index in tensors.indices { tensors[index].offset += dataStart }
+        return tensors
     }
 
     /// One entry, with the offset as it stands: from the start of the data.
@@ -65,25 +82,28 @@ extension GGUFReader {
         var count = 1
         for _ in 0..<dimensions {
             let extent = try reader.readCount("extent of \(name)")
-            let (product, overflow) = count.multipliedReportingOverflow(by: extent)
-            guard extent > 0, !overflow else {
+            let (product, overflow) = count.multipliedReportingOverflow(by: max(1, extent))
+            guard !overflow else {
                 throw problem("an extent of \(extent)", "a tensor that fits into memory")
             }
             shape.insert(extent, at: 0)
             count = product
         }
         let number = try reader.read(UInt32.self, "type of \(name)")
-        guard let type = types[number] else {
-            let supported = StoredType.allCases.map(\.rawValue).joined(separator: ", ")
-            throw problem("type \(otherTypes[number] ?? "number \(number)")", "one of \(supported)")
-        }
-        guard shape.last! % type.blockElements == 0, let bytes = type.bytes(elements: count) else {
-            throw problem(
-                "rows of \(shape.last!)", "a multiple of the \(type.blockElements) elements of a \(type.rawValue) block"
-            )
+        let type = types[number]
+        if shape.contains(0) { count = 0 }
+        var bytes = 0
+        if let type {
+            guard shape.last! % type.blockElements == 0, let size = type.bytes(elements: count) else {
+                throw problem(
+                    "rows of \(shape.last!)",
+                    "a multiple of the \(type.blockElements) elements of a \(type.rawValue) block")
+            }
+            bytes = size
         }
         let offset = try reader.readCount("offset of \(name)")
         guard offset % alignment == 0 else { throw problem("offset \(offset)", "a multiple of \(alignment)") }
-        return GGUFTensor(name: name, shape: shape, type: type, offset: offset, bytes: bytes)
+        let typeName = type?.rawValue ?? otherTypes[number] ?? "type \(number)"
+        return GGUFTensor(name: name, shape: shape, type: type, typeName: typeName, offset: offset, bytes: bytes)
     }
 }

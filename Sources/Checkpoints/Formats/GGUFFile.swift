@@ -29,8 +29,8 @@ public final class GGUFFile: TensorSource {
 
     /// Opens a file: reads the metadata and the directory and checks them against the file's size.
     ///
-    /// Throws `CheckpointError` if the file is missing, cut short or corrupt, holds another architecture, a tensor type
-    /// or a tensor that is not understood.
+    /// Throws `CheckpointError` if the file is missing, cut short or corrupt, or holds another architecture. Tensors that a
+    /// dense model does not have are listed under the file's names; those of a type that is not read cannot be read.
     public convenience init(path: String) throws(CheckpointError) {
         try self.init(MappedFile(path))
     }
@@ -51,18 +51,24 @@ public final class GGUFFile: TensorSource {
         var problems: [String] = []
         let geometry = try GGUFConfiguration(reader, architecture: architecture, path: file.path)
         let all = parts.readers.enumerated().flatMap { part, reader in reader.tensors.map { (part, $0) } }
+        var places: [String: Int] = [:]
         for (part, tensor) in all {
-            if tensor.name == "rope_freqs.weight" {
+            if tensor.name == "rope_freqs.weight", !tensor.isEmpty {
                 frequencies = try Self.frequencies(tensor, file: parts.files[part])
                 continue
             }
-            guard let name = Self.canonical(tensor.name) else {
-                problems.append("\(tensor.name): not a tensor of a dense \(architecture) model")
+            // A tensor that such a model does not have keeps its name; whether it matters is not a question of the format.
+            let name = Self.canonical(tensor.name) ?? tensor.name
+            let info = TensorInfo(
+                name: name, shape: tensor.shape, storedType: tensor.typeName, storedBytes: tensor.bytes,
+                obstacle: tensor.obstacle)
+            if let other = places.updateValue(part, forKey: name) {
+                problems.append("\(tensor.name): in \(parts.files[other].path) and \(parts.files[part].path)")
                 continue
             }
-            let info = TensorInfo(
-                name: name, shape: tensor.shape, storedType: tensor.type.rawValue, storedBytes: tensor.bytes)
-            var place = StoredTensor(info: info, type: tensor.type, offset: tensor.offset)
+            tensors.append(info)
+            guard let type = tensor.type else { continue }
+            var place = StoredTensor(info: info, type: type, offset: tensor.offset)
             if architecture == "llama", let heads = geometry.rotatedHeads(tensor.name) {
                 guard tensor.shape[0] % (2 * heads) == 0 else {
                     problems.append("\(tensor.name): \(tensor.shape[0]) rows are not \(heads) heads of even size")
@@ -70,26 +76,22 @@ public final class GGUFFile: TensorSource {
                 }
                 place.interleavedHeads = heads
             }
-            if let other = stored.updateValue((part, place), forKey: name) {
-                problems.append("\(tensor.name): in \(parts.files[other.part].path) and \(parts.files[part].path)")
-                continue
-            }
-            tensors.append(info)
+            stored[name] = (part, place)
         }
         guard problems.isEmpty else { throw .tensors(path: file.path, problems: problems) }
         self.stored = stored
         self.tensors = tensors
-        let directory = stored.mapValues(\.tensor)
-        configuration = try geometry.json(tensors: directory, frequencies: frequencies).text(indent: 2)
-        warnings = try directory["model.embed_tokens.weight"].map { embedding throws(CheckpointError) in
-            try geometry.warnings(embedding: embedding.info)
-        } ?? []
+        configuration = try geometry.json(tensors: tensors, frequencies: frequencies).text(indent: 2)
+        warnings =
+            try tensors.first { $0.name == "model.embed_tokens.weight" }.map { embedding throws(CheckpointError) in
+                try geometry.warnings(embedding: embedding)
+            } ?? []
         provenance = Self.provenance(reader)
     }
 
     public func read(_ name: String, rows: Range<Int>?, into destination: UnsafeMutableBufferPointer<Float>) throws {
         guard let (part, tensor) = stored[name] else {
-            throw CheckpointError.tensors(path: path, problems: ["\(name): missing"])
+            throw CheckpointError.tensors(path: path, problems: ["\(name): \(info(name)?.obstacle ?? "missing")"])
         }
         tensor.read(from: parts.files[part], rows: rows, into: destination)
     }
@@ -132,7 +134,7 @@ public final class GGUFFile: TensorSource {
     private static func frequencies(_ tensor: GGUFTensor, file: MappedFile) throws(CheckpointError) -> [Float] {
         guard tensor.shape.count == 1, tensor.type == .f32 else {
             throw .invalid(
-                path: file.path, place: "tensor \(tensor.name)", found: "\(tensor.shape) of \(tensor.type.rawValue)",
+                path: file.path, place: "tensor \(tensor.name)", found: "\(tensor.shape) of \(tensor.typeName)",
                 expected: "a vector of f32")
         }
         let info = TensorInfo(name: tensor.name, shape: tensor.shape, storedType: "f32", storedBytes: tensor.bytes)

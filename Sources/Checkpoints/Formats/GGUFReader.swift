@@ -21,10 +21,21 @@ struct GGUFTensor {
     let name: String
     /// Extents, slowest first.
     let shape: [Int]
-    let type: StoredType
+    /// Nil for a type that is not read.
+    let type: StoredType?
+    /// As the format calls it.
+    let typeName: String
     /// Of its first byte in the file.
-    let offset: Int
-    let bytes: Int
+    var offset: Int
+    var bytes: Int
+
+    var isEmpty: Bool { shape.contains(0) }
+    /// Why it cannot be read, if that is so.
+    var obstacle: String? {
+        guard type == nil else { return nil }
+        let supported = StoredType.allCases.map(\.rawValue).joined(separator: ", ")
+        return "elements of \(typeName.hasPrefix("type") ? "" : "type ")\(typeName), expected one of \(supported)"
+    }
 }
 
 /// The metadata and the directory of a GGUF file, versions 2 and 3, little-endian. Everything is checked against the
@@ -88,6 +99,9 @@ struct GGUFReader {
     }
 
     // MARK: - Metadata
+
+    /// All values, in the order of the file.
+    var values: [(key: String, value: GGUFValue)] { metadata }
 
     /// The scalar values, in the order of the file.
     var scalars: [(key: String, value: GGUFValue)] {

@@ -27,6 +27,8 @@ public struct HuggingFaceExporter: Sendable {
     public var preTokenizer: PreTokenizerRule?
     /// JSON text that is kept in the files' metadata as their origin.
     public var provenance: String?
+    /// Names of the tensors to write, of those that are in the source; nil: all that have elements and can be read.
+    public var tensors: Set<String>?
 
     public init(
         layout: Layout = .dense, type: ElementType = .bf16, replacesExisting: Bool = false,
@@ -54,7 +56,7 @@ public struct HuggingFaceExporter: Sendable {
         guard type != .f64 else {
             throw CheckpointError.cannotWrite(path: folder, reason: "elements of type f64; choose f32, f16 or bf16")
         }
-        let plan = try ExportPlan(source, layout: layout, type: type)
+        let plan = try ExportPlan(source, tensors: tensors, layout: layout, type: type)
         let tokenizer = try tokenizerFiles(source, configuration: plan.configuration)
         let output = try OutputFolder(folder)
         try prepare(folder, source: source)
@@ -87,7 +89,7 @@ public struct HuggingFaceExporter: Sendable {
         }
         written.append("\(folder)/config.json")
         output.keep()
-        try AtomicFile.write(plan.configuration.text(indent: 2) + "\n", to: written.last!, needsFile: true)
+        try AtomicFile.write(plan.configuration.text(indent: 2, writesNonFinite: true) + "\n", to: written.last!, needsFile: true)
         return written
     }
 

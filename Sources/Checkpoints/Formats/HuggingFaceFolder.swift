@@ -2,13 +2,15 @@ import Glibc
 
 /// A folder as `transformers` saves it – or a single `.safetensors` file with a config.json beside it.
 ///
-/// Reads `config.json`, `model.safetensors` or the shards of `model.safetensors.index.json`, and the tokenizer. Names of
-/// the published CoLA-M code become canonical ones.
+/// Reads `config.json`, `model.safetensors` or the shards of `model.safetensors.index.json`, and the tokenizer. Names become
+/// canonical ones (see `TensorNames`). A name of a shared tensor that only the files' metadata keep, as `save_model` of
+/// safetensors writes, is there as well.
 public final class HuggingFaceFolder: TensorSource {
     public let path: String
     public let configuration: String?
     public let tensors: [TensorInfo]
     public let provenance: String?
+    public let contradictions: [Contradiction]
     public var formatName: String { shards.count == 1 ? "safetensors" : "safetensors, \(shards.count) shards" }
 
     private let folder: String
@@ -23,26 +25,28 @@ public final class HuggingFaceFolder: TensorSource {
     ///   `pytorch_model.bin` an error that says how to convert them.
     public init(path: String, configurationPath: String? = nil) throws(CheckpointError) {
         var status = stat()
-        guard stat(path, &status) == 0 else { throw .missing(path: path) }
+        guard stat(path, &status) == 0 else { throw MappedFile.absence(of: path) }
         self.path = path
         let isFolder = status.st_mode & S_IFMT == S_IFDIR
         folder = isFolder ? path : Self.parent(of: path)
-        let files = isFolder ? try Self.shardPaths(in: path) : (paths: [path], weightMap: nil)
-        var shards: [SafetensorsFile] = []
-        for file in files.paths { shards.append(try SafetensorsFile(path: file)) }
-        self.shards = shards
 
         let configurationFile = configurationPath ?? "\(folder)/config.json"
-        if configurationPath != nil || access(configurationFile, F_OK) == 0 {
+        var values: JSONValue = [:]
+        let isGiven = configurationPath != nil
+        let isBeside = isGiven ? false : try MappedFile.isThere(configurationFile)
+        if isGiven || isBeside {
             let text = try MappedFile.contents(configurationFile)
-            _ = try MappedFile.json(text, path: configurationFile, place: "")
+            values = try MappedFile.json(text, path: configurationFile, place: "", allowsNonFinite: true)
             configuration = String(decoding: text, as: UTF8.self)
-        } else if isFolder {
-            throw .missing(path: configurationFile)
         } else {
             configuration = nil
         }
-        (tensors, places) = try Self.directory(shards, weightMap: files.weightMap, path: path)
+        let files = isFolder ? try ShardIndex(folder: path, configuration: values) : ShardIndex(file: path)
+        if configuration == nil, isFolder { throw .missing(path: configurationFile) }
+        var shards: [SafetensorsFile] = []
+        for file in files.paths { shards.append(try SafetensorsFile(path: file)) }
+        self.shards = shards
+        (tensors, places, contradictions) = try Self.directory(shards, files, path: path)
         let saved = shards.reduce(into: [String: String]()) { $0.merge($1.metadata) { first, _ in first } }
         provenance = saved["provenance"]
     }
@@ -51,17 +55,20 @@ public final class HuggingFaceFolder: TensorSource {
     /// `tokenizer.json` whatever it is; `nil` if there is neither. With it comes what `tokenizer_config.json` says.
     ///
     /// Where nothing else says whether texts get a BOS, a sentencepiece model has it from the `tokenizer.json` beside it.
-    public func tokenizer() throws -> TokenizerBlob? {
+    public func tokenizer() throws -> TokenizerBlob? { try Self.tokenizer(in: folder) }
+
+    /// The tokenizer in a folder that may hold nothing else; see `tokenizer()`.
+    public static func tokenizer(in folder: String) throws -> TokenizerBlob? {
         let (json, model) = ("\(folder)/tokenizer.json", "\(folder)/tokenizer.model")
-        let hasModel = MappedFile.exists(model)
-        let hasText = MappedFile.exists(json)
+        let hasModel = try MappedFile.isThere(model)
+        let hasText = try MappedFile.isThere(json)
         guard hasModel || hasText else { return nil }
-        var settings = try TokenizerSettings.beside(tokenizerIn: folder)
+        var settings = try TokenizerSettings.beside(json)
         if hasText {
             let text = try MappedFile.contents(json)
             let value = try MappedFile.json(text, path: json, place: "")
-            if Self.isByteLevel(value) || !hasModel { return TokenizerBlob(.tokenizerJSON(text), settings: settings) }
-            settings.addsBOS = settings.addsBOS ?? Self.templateBegins(value["post_processor"])
+            if isByteLevel(value) || !hasModel { return TokenizerBlob(.tokenizerJSON(text), settings: settings) }
+            settings.addsBOS = settings.addsBOS ?? templateBegins(value["post_processor"])
         }
         return TokenizerBlob(.sentencepiece(try MappedFile.contents(model)), settings: settings)
     }
@@ -81,83 +88,57 @@ public final class HuggingFaceFolder: TensorSource {
 
     // MARK: - Opening
 
-    private static func parent(of path: String) -> String {
+    static func parent(of path: String) -> String {
         guard let slash = path.lastIndex(of: "/") else { return "." }
         return slash == path.startIndex ? "/" : String(path[..<slash])
     }
 
-    private static func shardPaths(
-        in folder: String
-    ) throws(CheckpointError) -> (paths: [String], weightMap: [(name: String, path: String)]?) {
-        let single = "\(folder)/model.safetensors"
-        if access(single, F_OK) == 0 { return ([single], nil) }
-        let index = "\(folder)/model.safetensors.index.json"
-        guard access(index, F_OK) == 0 else {
-            for pickled in ["pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth"]
-            where access("\(folder)/\(pickled)", F_OK) == 0 {
-                throw .unreadable(
-                    path: folder,
-                    reason: """
-                        its weights are pickled (\(pickled)), which is not read because unpickling runs code; convert \
-                        them once with transformers: AutoModelForCausalLM.from_pretrained(folder)\
-                        .save_pretrained(other), which writes model.safetensors
-                        """)
-            }
-            throw .unreadable(
-                path: folder, reason: "holds neither model.safetensors nor model.safetensors.index.json")
-        }
-        guard let members = try MappedFile.json(index)["weight_map"]?.objectValue?.members, !members.isEmpty else {
-            throw .invalid(path: index, place: "weight_map", found: "nothing", expected: "tensor names and their files")
-        }
-        var paths: [String] = []
-        var weightMap: [(name: String, path: String)] = []
-        for (name, value) in members {
-            guard let file = value.stringValue, !file.contains("/"), file.hasSuffix(".safetensors") else {
-                throw .invalid(
-                    path: index, place: "weight_map, \(name)", found: value.text(),
-                    expected: "the name of a .safetensors file in the same folder")
-            }
-            let path = "\(folder)/\(file)"
-            if paths.last != path, !paths.contains(path) { paths.append(path) }
-            weightMap.append((name, path))
-        }
-        return (paths.sorted(), weightMap)
-    }
+    private typealias Directory = (
+        tensors: [TensorInfo], places: [String: (shard: Int, name: String)], contradictions: [Contradiction]
+    )
 
     private static func directory(
-        _ shards: [SafetensorsFile], weightMap: [(name: String, path: String)]?, path: String
-    ) throws(CheckpointError) -> ([TensorInfo], [String: (shard: Int, name: String)]) {
+        _ shards: [SafetensorsFile], _ files: ShardIndex, path: String
+    ) throws(CheckpointError) -> Directory {
         var problems: [String] = []
         var tensors: [TensorInfo] = []
         var places: [String: (shard: Int, name: String)] = [:]
-        for (index, shard) in shards.enumerated() {
-            for info in shard.tensors {
-                // Old checkpoints store the rotation's frequencies, which follow from the configuration.
-                if info.name.hasSuffix(".rotary_emb.inv_freq") { continue }
-                let name = PublishedNames.canonical(info.name)
-                if let other = places.updateValue((index, info.name), forKey: name) {
-                    problems.append("\(info.name): also in \(shards[other.shard].path) as \(other.name)")
-                }
-                tensors.append(
-                    TensorInfo(
-                        name: name, shape: info.shape, storedType: info.storedType, storedBytes: info.storedBytes))
+        var entries = shards.enumerated().flatMap { index, shard in
+            shard.tensors.map { (shard: index, info: $0, stored: $0.name) }
+        }
+        // Of a tensor with several names one is stored; the metadata say which, and take no room.
+        let stored = Dictionary(entries.map { ($0.info.name, $0) }) { first, _ in first }
+        for shard in shards {
+            for (alias, name) in shard.metadata.sorted(by: { $0.key < $1.key }) where stored[alias] == nil {
+                guard let entry = stored[name], !TensorNames.isRecomputed(alias) else { continue }
+                let info = TensorInfo(
+                    name: alias, shape: entry.info.shape, storedType: entry.info.storedType, storedBytes: 0,
+                    obstacle: entry.info.obstacle)
+                entries.append((entry.shard, info, entry.info.name))
             }
         }
-        if let weightMap {
-            var listed: Set<String> = []
-            for (name, file) in weightMap {
-                listed.insert(name)
-                let shard = shards.firstIndex { $0.path == file }
-                if places[PublishedNames.canonical(name)]?.shard != shard, !name.hasSuffix(".rotary_emb.inv_freq") {
-                    problems.append("\(name): not in \(file), where the index has it")
-                }
+        let listed = files.weightMap.map(\.name)
+        let names = TensorNames.canonical(entries.map(\.info.name) + listed)
+        for (name, entry) in zip(names, entries) {
+            let info = entry.info
+            if let other = places[name] {
+                // Tables that nobody reads may be there more than once.
+                if TensorNames.isRecomputed(name) { continue }
+                problems.append("\(entry.stored): also in \(shards[other.shard].path) as \(other.name)")
             }
-            for (_, place) in places.sorted(by: { $0.key < $1.key }) where !listed.contains(place.name) {
-                problems.append("\(place.name): in \(shards[place.shard].path), but not in the index")
-            }
+            places[name] = (entry.shard, entry.stored)
+            tensors.append(
+                TensorInfo(
+                    name: name, shape: info.shape, storedType: info.storedType, storedBytes: info.storedBytes,
+                    obstacle: info.obstacle))
         }
         guard problems.isEmpty else { throw .tensors(path: path, problems: problems) }
-        return (tensors, places)
+        let contradictions = files.contradictions(
+            zip(names.dropFirst(entries.count), files.weightMap).map { ($0, $1) },
+            stored: zip(names, entries).map {
+                .init(name: $0, stored: $1.info.name, path: shards[$1.shard].path, isAlias: $1.info.name != $1.stored)
+            })
+        return (tensors, places, contradictions)
     }
 
     private static func isByteLevel(_ tokenizer: JSONValue) -> Bool {

@@ -18,25 +18,35 @@ extension JSONValue {
     ///
     /// Strict: the text is valid UTF-8 without a byte order mark, an object has no key twice, escaped surrogates come
     /// in pairs, numbers are finite. Integers beyond 64 bits become `number`.
-    public init(parsing bytes: UnsafeBufferPointer<UInt8>) throws(JSONError) {
-        var parser = JSONParser(bytes)
+    ///
+    /// - Parameter allowsNonFinite: whether `NaN`, `Infinity`, `-Infinity` and numbers too large for double precision are
+    ///   taken as well. They are no JSON, but Python reads and writes them.
+    public init(parsing bytes: UnsafeBufferPointer<UInt8>, allowsNonFinite: Bool = false) throws(JSONError) {
+        var parser = JSONParser(bytes, allowsNonFinite: allowsNonFinite)
         self = try parser.document()
     }
 
-    public init(parsing text: [UInt8]) throws(JSONError) {
-        self = try text.withUnsafeBufferPointer { bytes in Result { () throws(JSONError) in try Self(parsing: bytes) } }
-            .get()
+    public init(parsing text: [UInt8], allowsNonFinite: Bool = false) throws(JSONError) {
+        self = try text.withUnsafeBufferPointer { bytes in
+            Result { () throws(JSONError) in try Self(parsing: bytes, allowsNonFinite: allowsNonFinite) }
+        }.get()
     }
 
-    public init(parsing text: String) throws(JSONError) { try self.init(parsing: Array(text.utf8)) }
+    public init(parsing text: String, allowsNonFinite: Bool = false) throws(JSONError) {
+        try self.init(parsing: Array(text.utf8), allowsNonFinite: allowsNonFinite)
+    }
 }
 
 private struct JSONParser {
     let bytes: UnsafeBufferPointer<UInt8>
+    let allowsNonFinite: Bool
     var position = 0
     var scratch: [UInt8] = []
 
-    init(_ bytes: UnsafeBufferPointer<UInt8>) { self.bytes = bytes }
+    init(_ bytes: UnsafeBufferPointer<UInt8>, allowsNonFinite: Bool) {
+        self.bytes = bytes
+        self.allowsNonFinite = allowsNonFinite
+    }
 
     mutating func document() throws(JSONError) -> JSONValue {
         let value = try value(depth: 0)
@@ -59,6 +69,10 @@ private struct JSONParser {
         case UInt8(ascii: "t"): return try word("true", .bool(true))
         case UInt8(ascii: "f"): return try word("false", .bool(false))
         case UInt8(ascii: "n"): return try word("null", .null)
+        case UInt8(ascii: "N") where allowsNonFinite: return try word("NaN", .number(.nan))
+        case UInt8(ascii: "I") where allowsNonFinite: return try word("Infinity", .number(.infinity))
+        case UInt8(ascii: "-") where allowsNonFinite && bytes[position...].dropFirst().first == UInt8(ascii: "I"):
+            return try word("-Infinity", .number(-.infinity))
         case let byte? where byte == UInt8(ascii: "-") || UInt8(ascii: "0")...UInt8(ascii: "9") ~= byte:
             return try number()
         default: throw error("found \(seen()), expected a value")
@@ -264,7 +278,7 @@ private struct JSONParser {
             return .integer(isNegative ? integer : -integer)
         }
         let text = String(decoding: bytes[start..<position], as: UTF8.self)
-        guard let value = Double(text), value.isFinite else {
+        guard let value = Double(text), value.isFinite || allowsNonFinite else {
             position = start
             throw error("the number \(text) is too large")
         }

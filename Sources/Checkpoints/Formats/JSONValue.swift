@@ -179,17 +179,24 @@ extension JSONValue {
 
 extension JSONValue {
     /// The document as UTF-8. `indent` spaces per level on lines of their own, or everything on one line without it.
-    /// JSON has no number that is not finite: such a value is written as null.
-    public func serialized(indent: Int? = nil) -> [UInt8] {
+    /// JSON has no number that is not finite: such a value is written as null, or, for those who read it as Python does,
+    /// as `NaN`, `Infinity` and `-Infinity` if `writesNonFinite`.
+    public func serialized(indent: Int? = nil, writesNonFinite: Bool = false) -> [UInt8] {
         var output: [UInt8] = []
-        write(to: &output, indent: indent, level: 0)
+        write(to: &output, indent: indent, writesNonFinite, level: 0)
         return output
     }
 
     /// `serialized` as a string.
-    public func text(indent: Int? = nil) -> String { String(decoding: serialized(indent: indent), as: UTF8.self) }
+    public func text(indent: Int? = nil, writesNonFinite: Bool = false) -> String {
+        String(decoding: serialized(indent: indent, writesNonFinite: writesNonFinite), as: UTF8.self)
+    }
 
-    private func write(to output: inout [UInt8], indent: Int?, level: Int) {
+    private static func word(_ number: Double) -> String {
+        number.isNaN ? "NaN" : number < 0 ? "-Infinity" : "Infinity"
+    }
+
+    private func write(to output: inout [UInt8], indent: Int?, _ writesNonFinite: Bool, level: Int) {
         func newLine(_ level: Int) {
             guard let indent else { return }
             output.append(0x0A)
@@ -199,14 +206,16 @@ extension JSONValue {
         case .null: output.append(contentsOf: "null".utf8)
         case .bool(let value): output.append(contentsOf: (value ? "true" : "false").utf8)
         case .integer(let value): output.append(contentsOf: String(value).utf8)
-        case .number(let value): output.append(contentsOf: (value.isFinite ? "\(value)" : "null").utf8)
+        case .number(let value):
+            let text = value.isFinite ? "\(value)" : writesNonFinite ? Self.word(value) : "null"
+            output.append(contentsOf: text.utf8)
         case .string(let value): Self.write(value, to: &output)
         case .array(let elements):
             output.append(UInt8(ascii: "["))
             for (index, element) in elements.enumerated() {
                 if index > 0 { output.append(UInt8(ascii: ",")) }
                 newLine(level + 1)
-                element.write(to: &output, indent: indent, level: level + 1)
+                element.write(to: &output, indent: indent, writesNonFinite, level: level + 1)
             }
             if !elements.isEmpty { newLine(level) }
             output.append(UInt8(ascii: "]"))
@@ -217,7 +226,7 @@ extension JSONValue {
                 newLine(level + 1)
                 Self.write(member.key, to: &output)
                 output.append(contentsOf: (indent == nil ? ":" : ": ").utf8)
-                member.value.write(to: &output, indent: indent, level: level + 1)
+                member.value.write(to: &output, indent: indent, writesNonFinite, level: level + 1)
             }
             if !object.members.isEmpty { newLine(level) }
             output.append(UInt8(ascii: "}"))

@@ -13,8 +13,8 @@ public final class MappedFile {
         self.path = path
         let descriptor = open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else {
-            throw errno == ENOENT || errno == ENOTDIR
-                ? .missing(path: path) : .unreadable(path: path, reason: String(cString: strerror(errno)))
+            throw errno == ENOENT || errno == ENOTDIR || errno == ELOOP
+                ? Self.absence(of: path) : .unreadable(path: path, reason: String(cString: strerror(errno)))
         }
         defer { close(descriptor) }
         var status = stat()
@@ -35,6 +35,29 @@ public final class MappedFile {
         }
         bytes = UnsafeRawBufferPointer(start: start, count: size)
         slot = csignals_map(start, size, path)
+        if let reason = Self.pointer(bytes) { throw .unreadable(path: path, reason: reason) }
+    }
+
+    /// What is wrong with a path that cannot be opened because there is nothing, or nothing where a link leads.
+    public static func absence(of path: String) -> CheckpointError {
+        var target = [UInt8](repeating: 0, count: Int(PATH_MAX))
+        let count = readlink(path, &target, target.count)
+        guard count > 0 else { return .missing(path: path) }
+        return .brokenLink(path: path, target: String(decoding: target[..<count], as: UTF8.self))
+    }
+
+    /// Says of a file's first bytes that they are git-lfs' stand-in for a file; nil of other files.
+    public static func pointer(_ bytes: some Collection<UInt8>) -> String? {
+        guard bytes.starts(with: Array("version https://git-lfs.github.com".utf8)) else { return nil }
+        return "is a pointer of git-lfs, not the file itself; fetch it with git lfs pull"
+    }
+
+    /// Whether there is a file; throws for a link that leads nowhere.
+    static func isThere(_ path: String) throws(CheckpointError) -> Bool {
+        if exists(path) { return true }
+        let absence = absence(of: path)
+        guard case .missing = absence else { throw absence }
+        return false
     }
 
     deinit {
@@ -57,11 +80,13 @@ public final class MappedFile {
     }
 
     /// JSON text that is part of a file; errors name the place.
-    static func json(_ text: [UInt8], path: String, place: String) throws(CheckpointError) -> JSONValue {
+    static func json(
+        _ text: [UInt8], path: String, place: String, allowsNonFinite: Bool = false
+    ) throws(CheckpointError) -> JSONValue {
         let prefix = place.isEmpty ? "" : "\(place): "
         let value: JSONValue
         do throws(JSONError) {
-            value = try JSONValue(parsing: text)
+            value = try JSONValue(parsing: text, allowsNonFinite: allowsNonFinite)
         } catch {
             throw .unreadable(path: path, reason: "\(prefix)not JSON: \(error)")
         }

@@ -2,8 +2,8 @@
 /// the tensors fill the data section without gap or overlap, so that a file cut short is found at once.
 public final class SafetensorsFile {
     public let path: String
-    /// The tensors under the names of the file, in the order of their data. Types that hold no real numbers (`i64`,
-    /// `bool`, …) are listed but cannot be read.
+    /// The tensors under the names of the file, in the order of their data. Types other than f64, f32, f16 and bf16
+    /// (`i64`, `bool`, `f8_e4m3`, whatever comes later) are listed but cannot be read.
     public let tensors: [TensorInfo]
     /// The free texts of the header's `__metadata__`.
     public let metadata: [String: String]
@@ -11,9 +11,11 @@ public final class SafetensorsFile {
     private let file: MappedFile
     private let stored: [String: StoredTensor]
     private static let maximumHeader = 100_000_000
+    /// Bits of an element of the other types that are known.
     private static let otherTypes = [
-        "I64": 8, "U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1,
-        "F8_E5M2": 1,
+        "I64": 64, "U64": 64, "I32": 32, "U32": 32, "I16": 16, "U16": 16, "I8": 8, "U8": 8, "BOOL": 8, "C64": 64,
+        "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "F6_E2M3": 6, "F6_E3M2": 6,
+        "F4": 4,
     ]
 
     /// Throws `CheckpointError` if the file is missing, cut short or not what its header says.
@@ -91,34 +93,40 @@ public final class SafetensorsFile {
     }
 
     private static func entry(
-        _ name: String, _ value: JSONValue, path: String
+        _ tensor: String, _ value: JSONValue, path: String
     ) throws(CheckpointError) -> (info: TensorInfo, type: StoredType?, begin: Int) {
         func problem(_ found: String, _ expected: String) -> CheckpointError {
-            .invalid(path: path, place: "header, tensor \(name)", found: found, expected: expected)
+            .invalid(path: path, place: "header, tensor \(tensor)", found: found, expected: expected)
         }
         guard let dtype = value["dtype"]?.stringValue else { throw problem("no dtype", "a dtype") }
-        guard let shape = value["shape"]?.arrayValue?.map(\.intValue), shape.allSatisfy({ ($0 ?? 0) > 0 }) else {
-            throw problem("shape \(value["shape"]?.text() ?? "missing")", "an array of positive extents")
-        }
+        guard let shape = value["shape"]?.arrayValue?.compactMap(\.intValue),
+            shape.count == value["shape"]?.arrayValue?.count, shape.allSatisfy({ $0 >= 0 })
+        else { throw problem("shape \(value["shape"]?.text() ?? "missing")", "an array of extents") }
         guard let offsets = value["data_offsets"]?.arrayValue?.map(\.intValue), offsets.count == 2,
             let begin = offsets[0], let end = offsets[1], 0 <= begin, begin <= end
         else { throw problem("no data_offsets", "[begin, end]") }
         let type = ["F64", "F32", "F16", "BF16"].contains(dtype) ? StoredType(rawValue: dtype.lowercased()) : nil
-        guard let size = type?.blockBytes ?? otherTypes[dtype] else {
-            throw problem("dtype \(dtype)", "F64, F32, F16, BF16 or an integer type")
-        }
-        var bytes = size
+        var elements = 1
         for extent in shape {
-            let (product, overflow) = bytes.multipliedReportingOverflow(by: extent ?? 0)
-            guard !overflow else { throw problem("shape \(shape.map { $0 ?? 0 })", "a tensor that fits into memory") }
-            bytes = product
+            let (product, overflow) = elements.multipliedReportingOverflow(by: max(1, extent))
+            guard !overflow else { throw problem("shape \(shape)", "a tensor that fits into memory") }
+            elements = product
         }
-        guard bytes == end - begin else {
-            throw problem("\(end - begin) bytes", "\(bytes) bytes for shape \(shape.map { $0 ?? 0 }) of \(dtype)")
+        if shape.contains(0) { elements = 0 }
+        // Of a type that came later nothing is known but the bytes that it takes.
+        if let bits = type.map({ 8 * $0.blockBytes }) ?? otherTypes[dtype] {
+            let (count, overflow) = elements.multipliedReportingOverflow(by: bits)
+            guard !overflow else { throw problem("shape \(shape)", "a tensor that fits into memory") }
+            guard count / 8 == end - begin, count % 8 == 0 else {
+                throw problem("\(end - begin) bytes", "\((count + 7) / 8) bytes for shape \(shape) of \(dtype)")
+            }
+        } else if elements / 8 > end - begin {
+            throw problem("\(end - begin) bytes", "at least a bit for each element of shape \(shape)")
         }
+        let name = type?.rawValue ?? dtype.lowercased()
         let info = TensorInfo(
-            name: name, shape: shape.map { $0 ?? 0 }, storedType: type?.rawValue ?? dtype.lowercased(),
-            storedBytes: bytes)
+            name: tensor, shape: shape, storedType: name, storedBytes: end - begin,
+            obstacle: type == nil ? StoredType.obstacle(name) : nil)
         return (info, type, begin)
     }
 }

@@ -9,6 +9,8 @@ struct SafetensorsWriter {
         let shape: [Int]
 
         var count: Int { shape.reduce(1, *) }
+        /// Extents of a tensor with elements; one number is a row.
+        var rows: Int { shape.first ?? 1 }
     }
 
     let type: ElementType
@@ -24,7 +26,7 @@ struct SafetensorsWriter {
         let file = try AtomicFile(path, needsFile: true)
         try header(items).withUnsafeBytes { try file.write($0) }
         let largest =
-            items.map { item in max(item.count / item.shape[0], min(item.count, Self.chunkElements)) }.max() ?? 0
+            items.map { item in max(item.count / item.rows, min(item.count, Self.chunkElements)) }.max() ?? 0
         let values = UnsafeMutableBufferPointer<Float>.allocate(capacity: largest)
         let narrow = UnsafeMutableBufferPointer<UInt16>.allocate(capacity: type == .f32 ? 0 : largest)
         defer {
@@ -32,10 +34,10 @@ struct SafetensorsWriter {
             narrow.deallocate()
         }
         for item in items {
-            let width = item.count / item.shape[0]
+            let width = item.count / item.rows
             let rowsAtOnce = max(1, Self.chunkElements / width)
-            for start in stride(from: 0, to: item.shape[0], by: rowsAtOnce) {
-                let rows = start..<min(item.shape[0], start + rowsAtOnce)
+            for start in stride(from: 0, to: item.rows, by: rowsAtOnce) {
+                let rows = start..<min(item.rows, start + rowsAtOnce)
                 let chunk = UnsafeMutableBufferPointer(rebasing: values[..<(rows.count * width)])
                 try source.read(item.source, rows: rows, into: chunk)
                 try check(chunk, item, start * width, source.path, "not a finite number")

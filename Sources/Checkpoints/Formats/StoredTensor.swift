@@ -16,6 +16,9 @@ enum StoredType: String, CaseIterable, Sendable {
     case q5_K = "Q5_K"
     case q6_K = "Q6_K"
 
+    /// Why elements of a type that is not among these cannot be read.
+    static func obstacle(_ name: String) -> String { "elements of type \(name), expected f64, f32, f16 or bf16" }
+
     var blockElements: Int {
         switch self {
         case .f64, .f32, .f16, .bf16: 1

@@ -87,13 +87,17 @@ extension HDF5Layout {
 
     private static func ranked(_ base: [String], _ candidates: [Candidate]) -> Ranked {
         let inside = candidates.filter { $0.path.count > base.count && $0.path.starts(with: base) }
-        let names = inside.map { unwrapped($0.path.dropFirst(base.count).joined(separator: ".")) }
+        let stored = inside.map { $0.path.dropFirst(base.count).joined(separator: ".") }
+        // A group of that name is another base; a name with dots is what a module of that name holds.
+        let isInModel = zip(inside, stored).contains {
+            $0.path.count == base.count + 1 && TensorNames.isInModel(TensorNames.unwrapped($1))
+        }
+        let names = TensorNames.canonical(stored, unwrapsModel: isInModel)
         // A group beside the tensors – optimiser moments, references – has no tensor's name in it.
         var members: Set<String> = []
         for (candidate, name) in zip(inside, names) where isFamiliar(name) {
             members.insert(candidate.path[base.count])
         }
-        let isBare = !names.contains { $0.hasPrefix("model.") } && names.contains { isBareName($0) }
         // What is behind a link may be a group, whose tensors' names go on from here.
         func isFamiliarLink(_ candidate: Candidate, _ name: String) -> Bool {
             candidate.isLink && isFamiliar(name + ".")
@@ -107,8 +111,7 @@ extension HDF5Layout {
                 continue
             }
             if familiar { recognised += 1 }
-            let full = isBare && isBareName(name) ? "model." + name : name
-            places.append(Place(name: PublishedNames.canonical(full), path: candidate.path))
+            places.append(Place(name: name, path: candidate.path))
         }
         let embeddings: Set = ["model.embed_tokens.weight", "transformer.wte.weight", "wte.weight"]
         return Ranked(
@@ -130,26 +133,13 @@ extension HDF5Layout {
     private static func isFamiliar(_ name: String) -> Bool {
         for prefix in ["model.embed_tokens.", "model.layers.", "model.norm.", "model.rotary_emb.", "lm_head."]
         where name.hasPrefix(prefix) { return true }
-        return isBareName(name) || isGPT2(name)
-    }
-
-    private static func isBareName(_ name: String) -> Bool {
-        for prefix in ["embed_tokens.", "layers.", "norm.", "rotary_emb."] where name.hasPrefix(prefix) { return true }
-        return false
+        return isGPT2(name)
     }
 
     private static func isGPT2(_ name: String) -> Bool {
         let bare = name.hasPrefix("transformer.") ? name.dropFirst("transformer.".count) : name[...]
         for prefix in ["wte.", "wpe.", "h.", "ln_f."] where bare.hasPrefix(prefix) { return true }
         return false
-    }
-
-    /// The name without what compilation, data parallelism and checkpointing wrap around modules.
-    static func unwrapped(_ name: String) -> String {
-        let wrappers: Set<Substring> = ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"]
-        guard name.contains("_mod") || name.hasPrefix("module.") else { return name }
-        let parts = name.split(separator: ".", omittingEmptySubsequences: false).filter { !wrappers.contains($0) }
-        return parts.drop { $0 == "module" }.joined(separator: ".")
     }
 
     /// The order of the alphabet, but with numbers by their value: layer 2 before layer 10.
