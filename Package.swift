@@ -48,7 +48,7 @@ let package = Package(
         .target(
             name: "Training",
             dependencies: ["Spectra", "LinearAlgebra", "Transformer", "Tokenizers", "Checkpoints", "CKernels"]),
-        .target(name: "CostModel", dependencies: ["Transformer"]),
+        .target(name: "CostModel", dependencies: ["Transformer", "Checkpoints"]),
         .target(
             name: "Report", dependencies: ["Spectra", "Checkpoints", "CCrypto"],
             // Into the code, so that an executable that is copied elsewhere still has them.
@@ -86,7 +86,7 @@ let package = Package(
             ]),
 
         // Tests.
-        .target(name: "TestSupport", path: "Tests/TestSupport"),
+        .target(name: "TestSupport", dependencies: ["CKernels"], path: "Tests/TestSupport"),
         .testTarget(name: "TensorsTests", dependencies: ["Tensors", "CKernels", "TestSupport"]),
         .testTarget(name: "LinearAlgebraTests", dependencies: ["LinearAlgebra", "TestSupport"]),
         .testTarget(
@@ -99,13 +99,15 @@ let package = Package(
         .testTarget(name: "SpectraTests", dependencies: ["Spectra", "Checkpoints", "TestSupport"]),
         .testTarget(
             name: "LowRankTests", dependencies: ["LowRank", "Spectra", "Checkpoints", "CKernels", "TestSupport"]),
-        .testTarget(name: "TrainingTests", dependencies: ["Training", "TestSupport"]),
+        .testTarget(
+            name: "TrainingTests", dependencies: ["Training", "TestSupport"], resources: [.copy("Fixtures")]),
         .testTarget(name: "CostModelTests", dependencies: ["CostModel", "Training", "Transformer", "TestSupport"]),
         .testTarget(name: "ReportTests", dependencies: ["Report", "Spectra", "Checkpoints", "TestSupport"]),
         .testTarget(
             name: "ToolTests",
             dependencies: [
-                "CommandSupport", "Checkpoints", "Tokenizers", "TestSupport", "cola-analyze", "cola-convert",
+                "CommandSupport", "LinearAlgebra", "Checkpoints", "Tokenizers", "TestSupport", "cola-analyze",
+                "cola-convert",
                 "cola-train",
             ],
             resources: [.copy("Fixtures")]),

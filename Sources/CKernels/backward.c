@@ -2,20 +2,22 @@
 
 #include <math.h>
 
-#include "clones.h"
+#include "variants.h"
 #include "exponential.h"
 
 enum { column_block = 16 };
 
-CLONES void ck_silu_backward(const float *restrict x, float *restrict gradient, size_t count) {
+VARIANTS(void, ck_silu_backward,
+         (const float *restrict x, float *restrict gradient, size_t count), (x, gradient, count)) {
     for (size_t i = 0; i < count; i++) {
         float s = 1.0f / (1.0f + exponential(-x[i]));
         gradient[i] *= s * (1.0f + x[i] * (1.0f - s));
     }
 }
 
-CLONES void ck_silu_multiply_backward(const float *restrict gate, const float *restrict up, float *restrict gradient,
-                                      float *restrict up_gradient, size_t count) {
+VARIANTS(void, ck_silu_multiply_backward,
+         (const float *restrict gate, const float *restrict up, float *restrict gradient, float *restrict up_gradient,
+          size_t count), (gate, up, gradient, up_gradient, count)) {
     for (size_t i = 0; i < count; i++) {
         float s = 1.0f / (1.0f + exponential(-gate[i]));
         float d = gradient[i];
@@ -24,8 +26,9 @@ CLONES void ck_silu_multiply_backward(const float *restrict gate, const float *r
     }
 }
 
-CLONES void ck_multiply_backward(const float *restrict gate, const float *restrict up, float *restrict gradient,
-                                 float *restrict up_gradient, size_t count) {
+VARIANTS(void, ck_multiply_backward,
+         (const float *restrict gate, const float *restrict up, float *restrict gradient, float *restrict up_gradient,
+          size_t count), (gate, up, gradient, up_gradient, count)) {
     for (size_t i = 0; i < count; i++) {
         float d = gradient[i];
         up_gradient[i] = d * gate[i];
@@ -33,8 +36,9 @@ CLONES void ck_multiply_backward(const float *restrict gate, const float *restri
     }
 }
 
-CLONES float ck_rms_norm_backward(const float *restrict x, const float *restrict weight, const float *restrict dy,
-                                  float *restrict dx, size_t count, float epsilon) {
+VARIANTS(float, ck_rms_norm_backward,
+         (const float *restrict x, const float *restrict weight, const float *restrict dy, float *restrict dx,
+          size_t count, float epsilon), (x, weight, dy, dx, count, epsilon)) {
     float squares[lanes] = {0}, products[lanes] = {0};
     size_t i = 0;
     for (; i + lanes <= count; i += lanes) {
@@ -59,7 +63,9 @@ CLONES float ck_rms_norm_backward(const float *restrict x, const float *restrict
     return scale;
 }
 
-CLONES void ck_column_sums(const float *x, size_t stride, size_t rows, size_t columns, bool accumulating, float *sums) {
+VARIANTS(void, ck_column_sums,
+         (const float *x, size_t stride, size_t rows, size_t columns, bool accumulating, float *sums),
+         (x, stride, rows, columns, accumulating, sums)) {
     for (size_t first = 0; first < columns; first += column_block) {
         size_t width = columns - first < column_block ? columns - first : column_block;
         double block[column_block] = {0};
@@ -75,8 +81,10 @@ CLONES void ck_column_sums(const float *x, size_t stride, size_t rows, size_t co
     }
 }
 
-CLONES void ck_weighted_column_sums(const float *dy, size_t dy_stride, const float *x, size_t x_stride,
-                                    const float *scales, size_t rows, size_t columns, bool accumulating, float *sums) {
+VARIANTS(void, ck_weighted_column_sums,
+         (const float *dy, size_t dy_stride, const float *x, size_t x_stride, const float *scales, size_t rows,
+          size_t columns, bool accumulating, float *sums),
+         (dy, dy_stride, x, x_stride, scales, rows, columns, accumulating, sums)) {
     for (size_t first = 0; first < columns; first += column_block) {
         size_t width = columns - first < column_block ? columns - first : column_block;
         double block[column_block] = {0};
@@ -93,16 +101,19 @@ CLONES void ck_weighted_column_sums(const float *dy, size_t dy_stride, const flo
     }
 }
 
-CLONES void ck_softmax_row(float *row, size_t count, float scale, float most, float inverse_sum) {
+VARIANTS(void, ck_softmax_row,
+         (float *row, size_t count, float scale, float most, float inverse_sum),
+         (row, count, scale, most, inverse_sum)) {
     for (size_t i = 0; i < count; i++) row[i] = exponential((row[i] - most) * scale) * inverse_sum;
 }
 
-CLONES void ck_softmax_backward(const float *restrict probabilities, float *restrict gradient, size_t count,
-                                float mean, float scale) {
+VARIANTS(void, ck_softmax_backward,
+         (const float *restrict probabilities, float *restrict gradient, size_t count, float mean, float scale),
+         (probabilities, gradient, count, mean, scale)) {
     for (size_t i = 0; i < count; i++) gradient[i] = probabilities[i] * (gradient[i] - mean) * scale;
 }
 
-CLONES float ck_dot(const float *a, const float *b, size_t count) {
+VARIANTS(float, ck_dot, (const float *a, const float *b, size_t count), (a, b, count)) {
     float sums[lanes] = {0};
     size_t i = 0;
     for (; i + lanes <= count; i += lanes) {
@@ -114,7 +125,8 @@ CLONES float ck_dot(const float *a, const float *b, size_t count) {
     return (float)sum;
 }
 
-CLONES double ck_cross_entropy(float *row, size_t count, size_t target, float scale) {
+VARIANTS(double, ck_cross_entropy,
+         (float *row, size_t count, size_t target, float scale), (row, count, target, scale)) {
     float most = maximum(row, count), wanted = row[target];
     float sums[lanes] = {0};
     size_t i = 0;
@@ -137,7 +149,9 @@ CLONES double ck_cross_entropy(float *row, size_t count, size_t target, float sc
     return log(sum) + ((double)most - wanted);
 }
 
-CLONES double ck_distillation(float *row, float *teacher, size_t count, size_t target, float share, float scale) {
+VARIANTS(double, ck_distillation,
+         (float *row, float *teacher, size_t count, size_t target, float share, float scale),
+         (row, teacher, count, target, share, scale)) {
     float most = maximum(row, count), best = maximum(teacher, count), wanted = row[target];
     float sums[lanes] = {0}, teacher_sums[lanes] = {0}, products[lanes] = {0};
     double sum = 0, teacher_sum = 0, product = 0;

@@ -2,13 +2,13 @@
 
 #include <string.h>
 
-#include "clones.h"
+#include "variants.h"
 
 enum { lanes = 32, steps = 256 };
 
 /// Adds `count` ≤ steps rows of `lanes` words: sums of each lane, and sums of these running sums. 256 steps overflow
 /// neither: 256 · 257 / 2 · 65535 < 2³².
-CLONES static void add_block(const uint16_t *restrict words, size_t count, uint32_t *restrict sums,
+INLINE void add_block(const uint16_t *restrict words, size_t count, uint32_t *restrict sums,
                              uint32_t *restrict running) {
     uint32_t first[lanes] = {0}, second[lanes] = {0};
     for (size_t step = 0; step < count; step++) {
@@ -21,7 +21,7 @@ CLONES static void add_block(const uint16_t *restrict words, size_t count, uint3
     memcpy(running, second, sizeof second);
 }
 
-bool ck_has_fletcher32(const uint8_t *bytes, size_t count, uint32_t checksum) {
+VARIANTS(bool, ck_has_fletcher32, (const uint8_t *bytes, size_t count, uint32_t checksum), (bytes, count, checksum)) {
     uint64_t sum = 0, weighted = 0;
     size_t words = count / 2, done = 0;
     while (words - done >= lanes) {

@@ -2,14 +2,14 @@
 
 #include <string.h>
 
-#include "clones.h"
+#include "variants.h"
 
-CLONES void ck_bf16_to_f32(const uint16_t *restrict in, float *restrict out, size_t count) {
+VARIANTS(void, ck_bf16_to_f32, (const uint16_t *restrict in, float *restrict out, size_t count), (in, out, count)) {
     uint32_t *bits = (uint32_t *)out;
     for (size_t i = 0; i < count; i++) bits[i] = (uint32_t)in[i] << 16;
 }
 
-CLONES void ck_f32_to_bf16(const float *restrict in, uint16_t *restrict out, size_t count) {
+VARIANTS(void, ck_f32_to_bf16, (const float *restrict in, uint16_t *restrict out, size_t count), (in, out, count)) {
     const uint32_t *bits = (const uint32_t *)in;
     for (size_t i = 0; i < count; i++) {
         uint32_t u = bits[i];
@@ -19,32 +19,32 @@ CLONES void ck_f32_to_bf16(const float *restrict in, uint16_t *restrict out, siz
     }
 }
 
-CLONES void ck_f16_to_f32(const uint16_t *restrict in, float *restrict out, size_t count) {
+VARIANTS(void, ck_f16_to_f32, (const uint16_t *restrict in, float *restrict out, size_t count), (in, out, count)) {
     const _Float16 *halves = (const _Float16 *)in;
     for (size_t i = 0; i < count; i++) out[i] = (float)halves[i];
 }
 
-CLONES void ck_f32_to_f16(const float *restrict in, uint16_t *restrict out, size_t count) {
+VARIANTS(void, ck_f32_to_f16, (const float *restrict in, uint16_t *restrict out, size_t count), (in, out, count)) {
     _Float16 *halves = (_Float16 *)out;
     for (size_t i = 0; i < count; i++) halves[i] = (_Float16)in[i];
 }
 
-CLONES void ck_f64_to_f32(const double *restrict in, float *restrict out, size_t count) {
+VARIANTS(void, ck_f64_to_f32, (const double *restrict in, float *restrict out, size_t count), (in, out, count)) {
     for (size_t i = 0; i < count; i++) out[i] = (float)in[i];
 }
 
-CLONES void ck_f32_to_f64(const float *restrict in, double *restrict out, size_t count) {
+VARIANTS(void, ck_f32_to_f64, (const float *restrict in, double *restrict out, size_t count), (in, out, count)) {
     for (size_t i = 0; i < count; i++) out[i] = in[i];
 }
 
 /// Whether all of a block is finite, without an early exit so that it vectorises.
-CLONES static int block_finite(const uint32_t *bits, size_t count) {
+INLINE int block_finite(const uint32_t *bits, size_t count) {
     uint32_t bad = 0;
     for (size_t i = 0; i < count; i++) bad |= (bits[i] & 0x7F800000u) == 0x7F800000u;
     return bad == 0;
 }
 
-size_t ck_first_not_finite(const float *in, size_t count) {
+VARIANTS(size_t, ck_first_not_finite, (const float *in, size_t count), (in, count)) {
     const uint32_t *bits = (const uint32_t *)in;
     const size_t block = 4096;
     for (size_t start = 0; start < count; start += block) {

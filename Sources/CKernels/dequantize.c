@@ -2,24 +2,25 @@
 
 #include <string.h>
 
-#include "clones.h"
+#include "variants.h"
 
 // A fused multiply-add rounds once where the formats' definition rounds twice.
 #pragma STDC FP_CONTRACT OFF
 
-static inline float half_at(const uint8_t *in) {
+INLINE float half_at(const uint8_t *in) {
     _Float16 half;
     memcpy(&half, in, sizeof half);
     return (float)half;
 }
 
-static inline uint32_t word_at(const uint8_t *in) {
+INLINE uint32_t word_at(const uint8_t *in) {
     uint32_t word;
     memcpy(&word, in, sizeof word);
     return word;
 }
 
-CLONES void ck_dequantize_q4_0(const uint8_t *restrict in, float *restrict out, size_t blocks) {
+VARIANTS(void, ck_dequantize_q4_0,
+         (const uint8_t *restrict in, float *restrict out, size_t blocks), (in, out, blocks)) {
     for (size_t b = 0; b < blocks; b++, in += 18, out += 32) {
         float d = half_at(in);
         for (int i = 0; i < 16; i++) {
@@ -29,7 +30,8 @@ CLONES void ck_dequantize_q4_0(const uint8_t *restrict in, float *restrict out, 
     }
 }
 
-CLONES void ck_dequantize_q4_1(const uint8_t *restrict in, float *restrict out, size_t blocks) {
+VARIANTS(void, ck_dequantize_q4_1,
+         (const uint8_t *restrict in, float *restrict out, size_t blocks), (in, out, blocks)) {
     for (size_t b = 0; b < blocks; b++, in += 20, out += 32) {
         float d = half_at(in), least = half_at(in + 2);
         for (int i = 0; i < 16; i++) {
@@ -39,7 +41,8 @@ CLONES void ck_dequantize_q4_1(const uint8_t *restrict in, float *restrict out, 
     }
 }
 
-CLONES void ck_dequantize_q5_0(const uint8_t *restrict in, float *restrict out, size_t blocks) {
+VARIANTS(void, ck_dequantize_q5_0,
+         (const uint8_t *restrict in, float *restrict out, size_t blocks), (in, out, blocks)) {
     for (size_t b = 0; b < blocks; b++, in += 22, out += 32) {
         float d = half_at(in);
         uint32_t high = word_at(in + 2);
@@ -50,7 +53,8 @@ CLONES void ck_dequantize_q5_0(const uint8_t *restrict in, float *restrict out, 
     }
 }
 
-CLONES void ck_dequantize_q5_1(const uint8_t *restrict in, float *restrict out, size_t blocks) {
+VARIANTS(void, ck_dequantize_q5_1,
+         (const uint8_t *restrict in, float *restrict out, size_t blocks), (in, out, blocks)) {
     for (size_t b = 0; b < blocks; b++, in += 24, out += 32) {
         float d = half_at(in), least = half_at(in + 2);
         uint32_t high = word_at(in + 4);
@@ -61,14 +65,16 @@ CLONES void ck_dequantize_q5_1(const uint8_t *restrict in, float *restrict out, 
     }
 }
 
-CLONES void ck_dequantize_q8_0(const uint8_t *restrict in, float *restrict out, size_t blocks) {
+VARIANTS(void, ck_dequantize_q8_0,
+         (const uint8_t *restrict in, float *restrict out, size_t blocks), (in, out, blocks)) {
     for (size_t b = 0; b < blocks; b++, in += 34, out += 32) {
         float d = half_at(in);
         for (int i = 0; i < 32; i++) out[i] = d * (float)(int8_t)in[2 + i];
     }
 }
 
-CLONES void ck_dequantize_q2_k(const uint8_t *restrict in, float *restrict out, size_t blocks) {
+VARIANTS(void, ck_dequantize_q2_k,
+         (const uint8_t *restrict in, float *restrict out, size_t blocks), (in, out, blocks)) {
     for (size_t b = 0; b < blocks; b++, in += 84, out += 256) {
         const uint8_t *scales = in, *low = in + 16;
         float d = half_at(in + 80), dmin = half_at(in + 82);
@@ -81,7 +87,8 @@ CLONES void ck_dequantize_q2_k(const uint8_t *restrict in, float *restrict out, 
     }
 }
 
-CLONES void ck_dequantize_q3_k(const uint8_t *restrict in, float *restrict out, size_t blocks) {
+VARIANTS(void, ck_dequantize_q3_k,
+         (const uint8_t *restrict in, float *restrict out, size_t blocks), (in, out, blocks)) {
     for (size_t b = 0; b < blocks; b++, in += 110, out += 256) {
         const uint8_t *mask = in, *low = in + 32, *scales = in + 96;
         float d = half_at(in + 108);
@@ -100,7 +107,7 @@ CLONES void ck_dequantize_q3_k(const uint8_t *restrict in, float *restrict out, 
 }
 
 /// The six-bit scale and minimum of one of the eight groups of a q4_k or q5_k block.
-static inline void scale_and_least(const uint8_t *packed, int group, int *scale, int *least) {
+INLINE void scale_and_least(const uint8_t *packed, int group, int *scale, int *least) {
     if (group < 4) {
         *scale = packed[group] & 63;
         *least = packed[group + 4] & 63;
@@ -110,7 +117,8 @@ static inline void scale_and_least(const uint8_t *packed, int group, int *scale,
     }
 }
 
-CLONES void ck_dequantize_q4_k(const uint8_t *restrict in, float *restrict out, size_t blocks) {
+VARIANTS(void, ck_dequantize_q4_k,
+         (const uint8_t *restrict in, float *restrict out, size_t blocks), (in, out, blocks)) {
     for (size_t b = 0; b < blocks; b++, in += 144, out += 256) {
         float d = half_at(in), dmin = half_at(in + 2);
         for (int group = 0; group < 8; group++) {
@@ -124,7 +132,8 @@ CLONES void ck_dequantize_q4_k(const uint8_t *restrict in, float *restrict out, 
     }
 }
 
-CLONES void ck_dequantize_q5_k(const uint8_t *restrict in, float *restrict out, size_t blocks) {
+VARIANTS(void, ck_dequantize_q5_k,
+         (const uint8_t *restrict in, float *restrict out, size_t blocks), (in, out, blocks)) {
     for (size_t b = 0; b < blocks; b++, in += 176, out += 256) {
         float d = half_at(in), dmin = half_at(in + 2);
         const uint8_t *high = in + 16;
@@ -142,7 +151,8 @@ CLONES void ck_dequantize_q5_k(const uint8_t *restrict in, float *restrict out, 
     }
 }
 
-CLONES void ck_dequantize_q6_k(const uint8_t *restrict in, float *restrict out, size_t blocks) {
+VARIANTS(void, ck_dequantize_q6_k,
+         (const uint8_t *restrict in, float *restrict out, size_t blocks), (in, out, blocks)) {
     for (size_t b = 0; b < blocks; b++, in += 210, out += 256) {
         const uint8_t *low = in, *high = in + 128;
         const int8_t *scales = (const int8_t *)in + 192;

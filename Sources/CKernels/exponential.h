@@ -1,4 +1,4 @@
-/// What several files of loops compute with: the exponential function and the maximum, inlined into each clone.
+/// What several files of loops compute with: the exponential function and the maximum, inlined into each variant.
 #ifndef CK_EXPONENTIAL_H
 #define CK_EXPONENTIAL_H
 
@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define INLINE static inline __attribute__((always_inline))
+#include "variants.h"
 
 /// Partial sums: enough to fill two AVX-512 registers, always added up in the same order.
 enum { lanes = 32 };

@@ -3,7 +3,7 @@
 #include <float.h>
 
 #include "ck_convert.h"
-#include "clones.h"
+#include "variants.h"
 
 /// Elements that are updated and then rounded while they are still in the first-level cache.
 enum { piece = 2048 };
@@ -14,7 +14,7 @@ enum { lanes = 32 };
 // The decay is subtracted together with the step, so that w is rounded once: w · (1 − decay) alone would round a decay
 // of 10⁻⁶ to 1.013·10⁻⁶, and one below 3·10⁻⁸ to nothing. What subnormal moments add to w is nothing beside epsilon,
 // but a moment that only fades would stay subnormal for good, and processors compute with those many times slower.
-CLONES static void step(float *restrict w, float *restrict m, float *restrict v, const float *restrict g, size_t count,
+INLINE void step(float *restrict w, float *restrict m, float *restrict v, const float *restrict g, size_t count,
                         ck_adamw_factors f) {
     for (size_t i = 0; i < count; i++) {
         float gradient = f.gradient_scale * g[i];
@@ -30,8 +30,9 @@ CLONES static void step(float *restrict w, float *restrict m, float *restrict v,
     }
 }
 
-void ck_adamw(float *w, float *m, float *v, const float *g, uint16_t *rounded, size_t count,
-              const ck_adamw_factors *factors) {
+VARIANTS(void, ck_adamw,
+         (float *w, float *m, float *v, const float *g, uint16_t *rounded, size_t count,
+          const ck_adamw_factors *factors), (w, m, v, g, rounded, count, factors)) {
     if (!rounded) {
         step(w, m, v, g, count, *factors);
         return;
@@ -43,7 +44,7 @@ void ck_adamw(float *w, float *m, float *v, const float *g, uint16_t *rounded, s
     }
 }
 
-CLONES double ck_sum_of_squares(const float *x, size_t count) {
+VARIANTS(double, ck_sum_of_squares, (const float *x, size_t count), (x, count)) {
     double sums[lanes] = {0};
     size_t i = 0;
     for (; i + lanes <= count; i += lanes) {

@@ -2,7 +2,7 @@
 
 #include <math.h>
 
-#include "clones.h"
+#include "variants.h"
 #include "exponential.h"
 
 /// The results may be written over the operands: each iteration reads and writes one index only.
@@ -12,31 +12,34 @@
 #define SAME_INDEX
 #endif
 
-CLONES void ck_silu(const float *x, float *out, size_t count) {
+VARIANTS(void, ck_silu, (const float *x, float *out, size_t count), (x, out, count)) {
     SAME_INDEX
     for (size_t i = 0; i < count; i++) out[i] = x[i] / (1.0f + exponential(-x[i]));
 }
 
-CLONES void ck_silu_multiply(const float *gate, const float *up, float *out, size_t count) {
+VARIANTS(void, ck_silu_multiply,
+         (const float *gate, const float *up, float *out, size_t count), (gate, up, out, count)) {
     SAME_INDEX
     for (size_t i = 0; i < count; i++) out[i] = gate[i] / (1.0f + exponential(-gate[i])) * up[i];
 }
 
-CLONES void ck_multiply(const float *gate, const float *up, float *out, size_t count) {
+VARIANTS(void, ck_multiply, (const float *gate, const float *up, float *out, size_t count), (gate, up, out, count)) {
     SAME_INDEX
     for (size_t i = 0; i < count; i++) out[i] = gate[i] * up[i];
 }
 
-CLONES void ck_sum(const float *x, const float *y, float *out, size_t count) {
+VARIANTS(void, ck_sum, (const float *x, const float *y, float *out, size_t count), (x, y, out, count)) {
     SAME_INDEX
     for (size_t i = 0; i < count; i++) out[i] = x[i] + y[i];
 }
 
-CLONES void ck_scale(float *x, float factor, size_t count) {
+VARIANTS(void, ck_scale, (float *x, float factor, size_t count), (x, factor, count)) {
     for (size_t i = 0; i < count; i++) x[i] *= factor;
 }
 
-CLONES void ck_rms_norm(const float *x, const float *weight, float *out, size_t count, float epsilon) {
+VARIANTS(void, ck_rms_norm,
+         (const float *x, const float *weight, float *out, size_t count, float epsilon),
+         (x, weight, out, count, epsilon)) {
     float sums[lanes] = {0};
     size_t i = 0;
     for (; i + lanes <= count; i += lanes) {
@@ -49,8 +52,9 @@ CLONES void ck_rms_norm(const float *x, const float *weight, float *out, size_t 
     for (i = 0; i < count; i++) out[i] = x[i] * scale * weight[i];
 }
 
-CLONES void ck_rotate_halves(float *row, size_t heads, size_t size, const float *restrict cosine,
-                             const float *restrict sine, float direction) {
+VARIANTS(void, ck_rotate_halves,
+         (float *row, size_t heads, size_t size, const float *restrict cosine, const float *restrict sine,
+          float direction), (row, heads, size, cosine, sine, direction)) {
     size_t half = size / 2;
     for (size_t h = 0; h < heads; h++) {
         float *restrict a = row + h * size;
@@ -64,7 +68,8 @@ CLONES void ck_rotate_halves(float *row, size_t heads, size_t size, const float 
     }
 }
 
-CLONES float ck_softmax_numerators(float *row, size_t count, float scale, float *largest) {
+VARIANTS(float, ck_softmax_numerators,
+         (float *row, size_t count, float scale, float *largest), (row, count, scale, largest)) {
     float most = maximum(row, count);
     *largest = most;
     float sums[lanes] = {0};
@@ -85,7 +90,7 @@ CLONES float ck_softmax_numerators(float *row, size_t count, float scale, float 
     return sum;
 }
 
-CLONES float ck_log_sum_exp(const float *row, size_t count, size_t *argmax) {
+VARIANTS(float, ck_log_sum_exp, (const float *row, size_t count, size_t *argmax), (row, count, argmax)) {
     float most = maximum(row, count);
     size_t first = 0;
     while (first < count && row[first] != most) first++;

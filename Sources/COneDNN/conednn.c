@@ -91,15 +91,16 @@ static dnnl_status_t accumulate(dnnl_primitive_attr_t *attributes) {
     return status;
 }
 
-static void discard(plan *p) {
+static void release_parts(plan *p) {
     if (p->primitive) dnnl_primitive_destroy(p->primitive);
     if (p->a) dnnl_memory_destroy(p->a);
     if (p->b) dnnl_memory_destroy(p->b);
     if (p->c) dnnl_memory_destroy(p->c);
-    free(p);
 }
 
-static dnnl_status_t build(plan *p) {
+/// Makes the primitive and the memory objects of a plan; `name`, unless NULL, receives a copy of what the library calls
+/// the implementation that it chose.
+static dnnl_status_t build(plan *p, char **name) {
     const shape_key *key = &p->key;
     dnnl_dims_t dims_a = {key->m, key->k}, dims_b = {key->k, key->n}, dims_c = {key->m, key->n};
     dnnl_dims_t strides_a = {key->flags & TRANSPOSE_A ? 1 : key->lda, key->flags & TRANSPOSE_A ? key->lda : 1};
@@ -117,6 +118,11 @@ static dnnl_status_t build(plan *p) {
     if (status == dnnl_success && key->flags & ACCUMULATING) status = accumulate(&attributes);
     if (status == dnnl_success) status = primitive_desc(&desc, &a, &b, &c, attributes);
     if (status == dnnl_success) status = dnnl_primitive_create(&p->primitive, desc);
+    if (status == dnnl_success && name) {
+        const char *text = NULL;
+        if (dnnl_primitive_desc_query(desc, dnnl_query_impl_info_str, 0, &text) == dnnl_success && text)
+            *name = strdup(text);
+    }
     if (status == dnnl_success) status = dnnl_memory_create(&p->a, DESC(a), engine, DNNL_MEMORY_NONE);
     if (status == dnnl_success) status = dnnl_memory_create(&p->b, DESC(b), engine, DNNL_MEMORY_NONE);
     if (status == dnnl_success) status = dnnl_memory_create(&p->c, DESC(c), engine, DNNL_MEMORY_NONE);
@@ -138,15 +144,35 @@ static dnnl_status_t find(const shape_key *key, plan **found) {
     plan *p = calloc(1, sizeof *p);
     if (!p) return dnnl_out_of_memory;
     p->key = *key;
-    dnnl_status_t status = build(p);
+    dnnl_status_t status = build(p, NULL);
     if (status != dnnl_success) {
-        discard(p);
+        release_parts(p);
+        free(p);
         return status;
     }
     p->next = plans;
     plans = p;
     *found = p;
     return dnnl_success;
+}
+
+/// Whether the library offers a product of this orientation that is more than its reference loop, which is there for
+/// checking and hundreds of times slower.
+static bool offers(int64_t flags) {
+    plan p = {.key = {64, 64, 64, 64, 64, 64, flags}};
+    char *name = NULL;
+    bool is_offered = build(&p, &name) == dnnl_success && !strstr(name ? name : "ref", "ref");
+    free(name);
+    release_parts(&p);
+    return is_offered;
+}
+
+bool conednn_has_bf16_gemm(void) {
+    if (start() != dnnl_success) return false;
+    for (int64_t flags = 0; flags <= (TRANSPOSE_A | TRANSPOSE_B | ACCUMULATING); flags++) {
+        if (!offers(flags)) return false;
+    }
+    return true;
 }
 
 int conednn_bf16_gemm(bool transpose_a, bool transpose_b, bool accumulating, int64_t m, int64_t n, int64_t k,

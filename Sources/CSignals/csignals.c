@@ -96,7 +96,7 @@ static void say(const char *text) {
     (void)written;
 }
 
-static void remove_files(void) {
+void csignals_remove_files(void) {
     for (int i = 0; i < slots; i++) {
         char *path = atomic_load(&files[i]);
         if (path) unlink(path);
@@ -123,7 +123,7 @@ static void stop(int signal) {
         errno = error;
         return;
     }
-    remove_files();
+    csignals_remove_files();
     say("\ninterrupted: unfinished output was removed\n");
     _exit(130);
 }
@@ -139,7 +139,7 @@ static void blame(const char *path, const char *reason) {
 static void overdue(int signal) {
     (void)signal;
     if (!is_watching || !reading) return;
-    remove_files();
+    csignals_remove_files();
     blame(reading, ": is corrupt: its HDF5 structures are damaged so badly that the library does not come to an end\n");
 }
 
@@ -152,7 +152,7 @@ static void crash(int signal, siginfo_t *info, void *context) {
     // Several threads may run into the same hole; the first one speaks for all and ends the process.
     static atomic_flag crashed = ATOMIC_FLAG_INIT;
     while (atomic_flag_test_and_set(&crashed)) pause();
-    remove_files();
+    csignals_remove_files();
     if (signal == SIGBUS) {
         uintptr_t place = (uintptr_t)info->si_addr;
         for (int i = 0; i < mappings; i++) {

@@ -16,7 +16,9 @@ public enum OutputPlace: Equatable, Sendable {
 
     /// Throws `CheckpointError.cannotWrite` for a path at which nothing can be written, whatever it is.
     public init(_ path: String) throws(CheckpointError) {
-        func refusal(_ reason: String) -> CheckpointError { .cannotWrite(path: path, reason: reason) }
+        func refusal(_ reason: String) -> CheckpointError {
+            .cannotWrite(path: path.isEmpty ? "\"\"" : path, reason: reason)
+        }
         var current = path
         for _ in 0..<40 {
             var status = stat()

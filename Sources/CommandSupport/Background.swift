@@ -16,14 +16,18 @@ public final class Background<Value: Sendable> {
         let outcome = outcome
         let start = Start { outcome.result = Result { try work() } }
         var thread = pthread_t()
+        let starting = Unmanaged.passRetained(start)
         let status = pthread_create(
             &thread, nil,
             { context in
                 Unmanaged<Start>.fromOpaque(context!).takeRetainedValue().body()
                 return nil
-            }, Unmanaged.passRetained(start).toOpaque())
-        precondition(status == 0, "no thread can be started: \(String(cString: strerror(status)))")
+            }, starting.toOpaque())
         self.thread = thread
+        guard status != 0 else { return }
+        // The system has no thread to give: the work is done here and now instead.
+        isJoined = true
+        starting.takeRetainedValue().body()
     }
 
     deinit { join() }

@@ -92,16 +92,12 @@ public func residentMemory() -> Int? {
     return pages.map { $0 * sysconf(Int32(_SC_PAGESIZE)) }
 }
 
-/// Memory that programs can still have, in bytes; nil where the system does not say.
+/// Memory that this process can still have, in bytes: of the machine's, and of what its control group may take. Nil where
+/// the system does not say.
 public func availableMemory() -> Int? {
     let line = systemFile("/proc/meminfo").first { $0.first == "MemAvailable:" }
-    return line.flatMap { Int($0.dropFirst().first ?? "") }.map { $0 * 1024 }
-}
-
-/// The words of each line of a file that the system makes; none where there is no such file.
-private func systemFile(_ path: String) -> [[Substring]] {
-    let text = (try? readText(path)).map { String(decoding: $0, as: UTF8.self) } ?? ""
-    return text.split(separator: "\n").map { $0.split(separator: " ") }
+    let free = line.flatMap { Int($0.dropFirst().first ?? "") }.map { $0 * 1024 }
+    return [free, ControlGroup().freeMemory].compactMap { $0 }.min()
 }
 
 /// A progress line with rate and time left.

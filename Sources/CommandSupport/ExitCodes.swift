@@ -15,6 +15,8 @@ public enum ToolExit {
     public static let badInput: Int32 = 65
     public static let missingInput: Int32 = 66
     public static let bug: Int32 = 70
+    /// The machine lacks something: memory, threads, instructions that were asked for.
+    public static let machine: Int32 = 71
     public static let cannotWrite: Int32 = 73
 
     /// The code for an error of one of the libraries.
@@ -28,6 +30,7 @@ public enum ToolExit {
             is ReportError, is InputError:
             badInput
         case is LinearAlgebraError: badInput
+        case is MachineError: machine
         default: bug
         }
     }
@@ -37,6 +40,12 @@ public enum ToolExit {
 public struct InputError: Error, Equatable, CustomStringConvertible {
     public let description: String
     public init(_ description: String) { self.description = description }
+}
+
+/// What this machine lacks.
+struct MachineError: Error, Equatable, CustomStringConvertible {
+    let description: String
+    init(_ description: String) { self.description = description }
 }
 
 extension ParsableCommand {

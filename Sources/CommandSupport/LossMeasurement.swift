@@ -21,12 +21,24 @@ public struct TextLoss: Sendable, Equatable {
 
     /// Mean loss in nats per token.
     public var mean: Double { sum / Double(tokens) }
+    /// e^mean; infinite where that is more than a number can hold.
     public var perplexity: Double { exp(mean) }
 
+    /// The perplexity of a mean loss for people.
+    public static func perplexityText(_ mean: Double, _ decimals: Int) -> String {
+        exp(mean).isFinite ? fixed(exp(mean), decimals) : "e^\(fixed(mean, 1))"
+    }
+
+    public func perplexityText(_ decimals: Int) -> String { Self.perplexityText(mean, decimals) }
+
     public var json: JSONObject {
-        JSONObject([
+        var result = JSONObject([
             ("perplexity", .number(perplexity)), ("nats_per_token", .number(mean)), ("tokens", .integer(tokens)),
         ])
+        if !perplexity.isFinite {
+            result["reason"] = "the perplexity, e^nats_per_token, is larger than any number here"
+        }
+        return result
     }
 }
 

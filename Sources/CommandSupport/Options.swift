@@ -31,7 +31,6 @@ public struct ConsoleOptions: ParsableArguments {
     public var console: Console { Console(isQuiet: quiet) }
 }
 
-extension Precision: ExpressibleByArgument {}
 extension ModelPreset: ExpressibleByArgument {}
 
 /// The text or the tokens that a command runs the model on.

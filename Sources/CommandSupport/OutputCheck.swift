@@ -23,7 +23,9 @@ public struct OutputCheck {
     ///   - checkpoints: files or folders of models; what belongs to a model counts besides.
     ///   - files: other files, or folders of texts. Of a token file `FILE.h5:/dataset` it is the file; `-` is none.
     public init(checkpoints: [String?] = [], files: [String?] = []) {
-        for path in checkpoints.compactMap({ $0 }) { ModelFiles(of: path).paths.forEach { add($0) } }
+        for path in checkpoints.compactMap({ $0 }) {
+            for file in ModelFiles(of: path).paths { add(file) }
+        }
         for path in files.compactMap({ $0 }) where path != "-" {
             add(path)
             add(TokenFile.path(of: path))

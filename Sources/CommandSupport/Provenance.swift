@@ -23,9 +23,10 @@ public enum Provenance {
 
     public static func kernels() -> JSONObject {
         let dnnl = Int(conednn_version())
+        let loops = String(cString: ck_instruction_set_name(ck_current_instruction_set()))
         return JSONObject([
             ("onednn", .string("\(dnnl / 10000).\(dnnl / 100 % 100).\(dnnl % 100)")),
-            ("openblas", .string(OpenBLAS.kernel)), ("moments", .string(String(cString: ck_instruction_set()))),
+            ("openblas", .string(OpenBLAS.kernel)), ("moments", .string(loops)),
             ("threads", .integer(ThreadPool.threads)),
         ])
     }

@@ -1,8 +1,8 @@
 import Checkpoints
 
-/// A number with a fixed count of decimals.
+/// A number with a fixed count of decimals; a dash for what is not finite.
 public func fixed(_ value: Double, _ decimals: Int) -> String {
-    guard value.isFinite else { return "\(value)" }
+    guard value.isFinite else { return "–" }
     var scale = 1.0
     for _ in 0..<decimals { scale *= 10 }
     guard abs(value) * scale < 9e15 else { return "\(value)" }

@@ -1,3 +1,5 @@
+import Checkpoints
+
 /// Costs as a CSV file: RFC 4180 with a header line, one row for each method, ratios to full rank.
 public enum CostTable {
     public static let columns = [
@@ -24,5 +26,5 @@ public enum CostTable {
     }
 
     /// The shortest text that reads back as the same number; whole ones without a fraction.
-    private static func text(_ value: Double) -> String { Int(exactly: value).map(String.init) ?? "\(value)" }
+    private static func text(_ value: Double) -> String { Int(exactly: value).map(String.init) ?? csvField(value) }
 }

@@ -1,4 +1,3 @@
-import CKernels
 import CLAPACK
 import Tensors
 
@@ -186,7 +185,10 @@ public enum Factorization {
         let factor = try gramFactor(of: map)
         let status = LAPACKE_dsygst_work(
             LAPACK_COL_MAJOR, 2, 0x4C, Int32(n), s.pointer, Int32(n), factor.pointer, Int32(n))
-        precondition(status == 0, "dsygst: argument \(-status)")
+        guard status == 0 else {
+            throw LinearAlgebraError(
+                operation: "congruence of a symmetric [\(n), \(n)] matrix", reason: reason(status, "failed"))
+        }
         return try eigenvalues(ofSymmetric: s)
     }
 
@@ -226,29 +228,10 @@ public enum Factorization {
     }
 
     private static func reason(_ status: Int32, _ failure: String) -> String {
-        status < 0 ? "argument \(-status) holds a number that is not finite" : "\(failure) (LAPACK reports \(status))"
-    }
-}
-
-/// The BLAS in use.
-public enum OpenBLAS {
-    /// The kernels that OpenBLAS chose for this processor, or that OPENBLAS_CORETYPE asked for: "SkylakeX", "Zen", …
-    public static var kernel: String { String(cString: openblas_get_corename()) }
-
-    public static var configuration: String { String(cString: openblas_get_config()) }
-
-    private static let oneThread: Void = openblas_set_num_threads(1)
-
-    static func useOneThread() { _ = oneThread }
-}
-
-extension OpenBLAS {
-    /// The name of OpenBLAS kernels that this processor runs well, if it is newer than what OpenBLAS' oldest are for.
-    public static var kernelForThisProcessor: String? {
-        switch String(cString: ck_instruction_set()) {
-        case "avx512": "SkylakeX"
-        case "avx2": "Haswell"
-        default: nil
+        switch status {
+        case LAPACK_WORK_MEMORY_ERROR, LAPACK_TRANSPOSE_MEMORY_ERROR: "there is not enough memory"
+        case ..<0: "argument \(-status) holds a number that is not finite"
+        default: "\(failure) (LAPACK reports \(status))"
         }
     }
 }

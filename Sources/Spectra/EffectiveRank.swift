@@ -39,7 +39,12 @@ public struct EffectiveRanks: Sendable, Equatable {
             }.map { $0 + 1 } ?? energies.count
         }
         func exponentialEntropy(_ values: [Double], sum: Double) -> Double {
-            exp(values.reduce(0) { $1 > 0 ? $0 - $1 / sum * log($1 / sum) : $0 })
+            exp(
+                values.reduce(0) { entropy, value in
+                    // A share that is too small to be told from nothing has no logarithm.
+                    let share = value / sum
+                    return share > 0 ? entropy - share * log(share) : entropy
+                })
         }
         entropyRank = exponentialEntropy(energies, sum: total)
         entropyRankOfSigma = exponentialEntropy(singularValues, sum: singularValues.reduce(0, +))

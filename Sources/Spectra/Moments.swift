@@ -17,7 +17,7 @@ public final class Moments {
     private let sums: Tensor<Double>
 
     private static let edge = ck_panel
-    /// Rows of a panel that fit the first-level cache together with another one's.
+    /// Rows of half a panel and of a strip of another one that fit a first-level cache of 32 KiB together.
     private static let depth = 128
 
     public init(features: Int, in arena: Arena? = nil) {
@@ -61,19 +61,36 @@ public final class Moments {
                 slab.row(rows.lowerBound), rows.count, slab.stride, features, packed + rows.lowerBound * edge, panelSize
             )
         }
-        // The last panels meet the most others, so they go first.
-        ThreadPool.forEach(panels) { task in
-            let right = panels - 1 - task
-            ck_moments_sum(packed + right * panelSize, slab.rows, sums.pointer + right * edge)
+        // Whole tasks first, then those on the diagonal, which are half as large.
+        let tasks = Self.tasks(panels: panels, threads: ThreadPool.threads)
+        ThreadPool.forEach(tasks.count) { index in
+            let (lefts, rights) = (tasks[index].lefts, tasks[index].rights)
+            if lefts == rights {
+                for right in rights {
+                    ck_moments_sum(packed + right * panelSize, slab.rows, sums.pointer + right * edge)
+                }
+            }
             for row in stride(from: 0, to: slab.rows, by: Self.depth) {
-                let depth = min(Self.depth, slab.rows - row)
-                for left in 0...right {
+                for right in rights {
                     ck_moments_update(
-                        packed + left * panelSize + row * edge, packed + right * panelSize + row * edge, depth,
-                        blocks.pointer + (right * (right + 1) / 2 + left) * edge * edge)
+                        packed + lefts.lowerBound * panelSize + row * edge,
+                        min(lefts.upperBound, right + 1) - lefts.lowerBound,
+                        panelSize, packed + right * panelSize + row * edge, min(Self.depth, slab.rows - row),
+                        blocks.pointer + (right * (right + 1) / 2 + lefts.lowerBound) * edge * edge)
                 }
             }
         }
+    }
+
+    /// Groups of panels that meet: as large as half a second-level cache of 512 KiB allows, and enough of them for all
+    /// threads. What a block's sum is does not depend on it.
+    static func tasks(panels: Int, threads: Int) -> [(lefts: Range<Int>, rights: Range<Int>)] {
+        var size = 8
+        var groups: Int { (panels + size - 1) / size }
+        while size > 1, groups * (groups + 1) / 2 < 8 * threads { size /= 2 }
+        let ranges = (0..<groups).map { $0 * size..<min(panels, ($0 + 1) * size) }
+        let whole = ranges.indices.flatMap { right in (0..<right).map { (ranges[$0], ranges[right]) } }
+        return whole + ranges.map { ($0, $0) }
     }
 
     /// Σ x·xᵀ, `[features, features]`, both triangles.

@@ -20,7 +20,7 @@ public struct MeasuredSpectrum: Sendable {
         ]
         return ["\(key.layer)", key.module.name, key.side.rawValue]
             + [spectrum.tokens, spectrum.features, spectrum.singularValues.count].map(String.init)
-            + ranks.energyRanks.map(String.init) + numbers.map { "\($0)" }
+            + ranks.energyRanks.map(String.init) + numbers.map(csvField)
     }
 }
 
@@ -74,7 +74,8 @@ public enum SpectrumTables {
         for (index, value) in singularValues.enumerated() {
             let fraction = total > 0 ? energies[index] / total : 0
             cumulative += fraction
-            try file.write("\(prefix)\(index + 1),\(value),\(fraction),\(min(1, cumulative))\r\n")
+            try file.write(
+                "\(prefix)\(index + 1),\(csvField(value)),\(csvField(fraction)),\(csvField(min(1, cumulative)))\r\n")
         }
     }
 }

@@ -30,7 +30,7 @@ public final class Arena: @unchecked Sendable {
         if bytes > free {
             free = max(bytes, Self.blockBytes)
             let start = mmap(nil, free, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
-            guard let start, start != MAP_FAILED else { preconditionFailure("no memory for \(bytes) bytes") }
+            guard let start, start != MAP_FAILED else { MemoryExhaustion.report(bytes: free) }
             madvise(start, free, MADV_HUGEPAGE)
             blocks.append((start, free))
             next = start

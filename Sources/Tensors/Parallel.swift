@@ -5,6 +5,9 @@ public enum ThreadPool {
     /// Threads in use; OMP_NUM_THREADS sets it from outside.
     public static var threads: Int { Int(ck_thread_count()) }
 
+    /// Uses so many from now on. To be called before any work.
+    public static func useThreads(_ count: Int) { ck_set_thread_count(Int32(count)) }
+
     /// Which thread is calling, in `0..<threads`: selects scratch memory inside `forEach`.
     public static var currentThread: Int { Int(ck_thread_index()) }
 

@@ -46,7 +46,7 @@ public final class Tensor<Element: BitwiseCopyable>: @unchecked Sendable {
         // Large tensors lie on huge pages where the system gives them on request: products walk over many pages.
         let isLarge = bytes >= hugePage
         let status = posix_memalign(&memory, isLarge ? hugePage : 64, bytes)
-        guard status == 0, let memory else { preconditionFailure("no memory for \(bytes) bytes") }
+        guard status == 0, let memory else { MemoryExhaustion.report(bytes: bytes) }
         if isLarge { madvise(memory, bytes, MADV_HUGEPAGE) }
         pointer = memory.bindMemory(to: Element.self, capacity: count)
     }

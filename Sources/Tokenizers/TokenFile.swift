@@ -90,6 +90,14 @@ public enum TokenFile {
         }
     }
 
+    /// Throws `CheckpointError` if a token file cannot be written as this specification says: for a name of no known format,
+    /// and for an HDF5 file that holds other datasets as well, which would be gone.
+    public static func requireWritable(_ specification: String) throws(CheckpointError) {
+        let (path, format) = try resolve(specification)
+        guard case .hdf5(let dataset) = format else { return }
+        try HDF5Dataset.requireNoOthers(path: path, dataset: dataset ?? "/tokens")
+    }
+
     /// The file that a specification means, without the name of a dataset in it.
     public static func path(of specification: String) -> String {
         do { return try resolve(specification).path } catch { return specification }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Checkpoints
 import CommandSupport
+import LinearAlgebra
 import Transformer
 
 struct BenchCommand: ParsableCommand {
@@ -51,7 +52,9 @@ struct BenchCommand: ParsableCommand {
         let benchmark = Benchmark(
             size: size, layers: layers, batch: batch, sequenceLength: sequenceLength, repeats: repeats, console: console
         )
+        Precision.bf16.announce(console)
         var record = Provenance.tool()
+        record["has_bf16_products"] = .bool(Processor.multipliesBFloat16)
         for member in try benchmark.run().members { record[member.key] = member.value }
         try Console.output(JSONValue.object(record).text(indent: json ? nil : 2))
     }

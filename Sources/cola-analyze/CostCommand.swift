@@ -113,6 +113,7 @@ struct CostCommand: ParsableCommand {
         step.attention = attention
         step.pairs = pairs
         step.precision = precision
+        if measure { precision.announce(console) }
         let measurement = try measure ? CostMeasurement(shape, step, layers: layers, steps: steps ?? 3) : nil
         let file = try out.map { try AtomicFile($0) }
         let costs = MethodCost.all(shape, step)

@@ -51,6 +51,7 @@ struct LogitsCommand: ParsableCommand {
         let length = places.length
         let shape = [places.rows, length, configuration.vocabularySize]
         let writer = try NumpyWriter(path: out, shape: shape)
+        precision.announce(console)
         let decoder = try Decoder(from: source, precision: precision)
         let workspace = Workspace(decoder, maximumTokens: length, longestSequence: length)
         let head = VocabularyHead(decoder)

@@ -52,6 +52,7 @@ struct PerplexityCommand: ParsableCommand {
         let streams = try input.load(for: source, configuration, console)
         streams.describe(each: "text", console)
         let texts = try streams.map { try LossWindows($0, window: window, stride: stride) }
+        precision.announce(console)
         let decoder = try Decoder(from: source, precision: precision)
         let progress = console.progress("perplexity", unit: "tokens", total: texts.reduce(0) { $0 + $1.tokenCount })
         let losses = try LossWindows.losses(of: texts, decoder, batch: batch, path: source.path) {
@@ -77,7 +78,7 @@ struct PerplexityCommand: ParsableCommand {
         }
         var table = TextTable([("text", .left), ("tokens", .right), ("nats/token", .right), ("perplexity", .right)])
         func append(_ name: String, _ score: TextLoss) {
-            table.append([name, grouped(score.tokens), fixed(score.mean, 4), fixed(score.perplexity, 3)])
+            table.append([name, grouped(score.tokens), fixed(score.mean, 4), score.perplexityText(3)])
         }
         for (name, score) in scores { append(name, score) }
         if scores.count > 1 { append("all", total) }

@@ -33,6 +33,7 @@ struct SpectrumRun {
         if command.saveMoments != nil { try DenseModel.require(source, configuration) }
         timer.end("read_input")
 
+        command.precision.announce(console)
         let decoder = try Decoder(from: source, precision: command.precision, includingHead: command.saveMoments != nil)
         timer.end("load_weights")
         let request = SpectrumRequest(

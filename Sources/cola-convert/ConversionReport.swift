@@ -84,10 +84,24 @@ struct ConversionReport {
                     "loss_increase": .number(after.mean - before.mean),
                 ]
             })
+        result["not_measured"] = notMeasured
         result["seconds"] = seconds
         result["peak_memory_bytes"] = .integer(peakMemory())
         result["provenance"] = .object(provenance)
         return result
+    }
+
+    /// The layers that have no relative error in the table, and why.
+    private var notMeasured: JSONValue {
+        func rows(_ errors: [LayerError], _ tokens: String) -> [JSONValue] {
+            errors.filter(\.isOfNothing).map { error in
+                [
+                    "layer": .integer(error.layer), "module": .string(error.module.rawValue), "tokens": .string(tokens),
+                    "reason": "the output of the dense layer is zero, or as good as zero, for all of these tokens",
+                ]
+            }
+        }
+        return .array(rows(calibrationErrors, "calibration") + rows(heldOutErrors, "held-out"))
     }
 
     private var refinementJSON: JSONValue {
@@ -115,7 +129,6 @@ struct ConversionReport {
             "relative_error", "relative_error_in_place", "floor_ratio", "relative_error_held_out",
             "relative_error_in_place_held_out", "predicted_loss_increase", "scale", "pairs", "activation_error",
         ]
-        func number(_ value: Double?) -> String { value.map { $0.isNaN ? "" : "\($0)" } ?? "" }
         let rows = plan.entries.map { entry -> String in
             func isHere(_ layer: Int, _ module: LinearModule) -> Bool { layer == entry.layer && module == entry.module }
             let record = records.first { isHere($0.layer, $0.module) }
@@ -128,9 +141,9 @@ struct ConversionReport {
             let errors = [
                 entry.keptEnergy, entry.relativeError, own?.relative, own?.inPlace, own?.floorRatio, heldOut?.relative,
                 heldOut?.inPlace, entry.lossIncrease, record?.scale,
-            ].map(number)
+            ].map(csvField)
             return
-                (counts + sizes + errors + [record?.pairs.map(String.init) ?? "", number(record?.activationError)])
+                (counts + sizes + errors + [record?.pairs.map(String.init) ?? "", csvField(record?.activationError)])
                 .joined(separator: ",")
         }
         return ([columns.joined(separator: ",")] + rows).map { $0 + "\r\n" }.joined()
@@ -158,7 +171,7 @@ struct ConversionReport {
             for (name, before, after) in losses {
                 table.append([
                     name, grouped(before.tokens), fixed(before.mean, 4), fixed(after.mean, 4),
-                    fixed(before.perplexity, 2), fixed(after.perplexity, 2),
+                    before.perplexityText(2), after.perplexityText(2),
                 ])
             }
             parts.append(table.text)
@@ -189,14 +202,26 @@ struct ConversionReport {
                 "Refined in \(refinement.steps) steps: divergence from the dense model \(fixed(refinement.first, 3)) → "
                     + "\(fixed(refinement.last, 3)) nats on the calibration text.")
         }
-        if let worst = calibrationErrors.max(by: { $0.inPlace < $1.inPlace }) {
+        let measured = calibrationErrors.filter { !$0.isOfNothing }
+        if let worst = measured.max(by: { ($0.inPlace ?? 0) < ($1.inPlace ?? 0) }) {
             lines.append(
-                "Largest error in place: layer \(worst.layer) \(worst.module.shortName), \(fixed(worst.inPlace, 2)) of its "
-                    + "output; alone it is \(fixed(worst.relative, 2))"
+                "Largest error in place: layer \(worst.layer) \(worst.module.shortName), "
+                    + "\(fixed(worst.inPlace ?? 0, 2)) of its output; alone it is \(fixed(worst.relative ?? 0, 2))"
                     + (worst.floorRatio.map { ", its square \(fixed($0, 2)) times the least any bottleneck leaves." }
                         ?? ".")
             )
         }
+        let nothing = calibrationErrors.count - measured.count
+        if nothing > 0 {
+            lines.append(
+                "\(nothing) of the low-rank layers ha\(nothing == 1 ? "s" : "ve") no relative error: the dense output is "
+                    + "zero for all tokens.")
+        }
         return lines
     }
+}
+
+extension LayerError {
+    /// Whether there is no output that the error could be a part of.
+    fileprivate var isOfNothing: Bool { relative == nil || inPlace == nil }
 }

@@ -51,7 +51,11 @@ struct ConversionRun {
         timer.end("factors")
         var refinement: Refinement.Outcome?
         if command.refine > 0 {
-            refinement = try Refinement(passes: command.refine, seed: command.calibration.seed).run(
+            let precision = command.precision.precision
+            precision.announce(console)
+            refinement = try Refinement(
+                passes: command.refine, seed: command.calibration.seed, precision: precision
+            ).run(
                 converted.decoder, teacher: dense, calibrationText, console)
             timer.end("refine")
         }

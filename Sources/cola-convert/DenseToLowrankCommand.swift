@@ -53,6 +53,10 @@ struct DenseToLowrankCommand: ParsableCommand {
     var refine = 0
 
     @Option(
+        help: "What the products of --refine compute with: f32, bf16 with sums in f32, or auto, the faster one here.")
+    var precision = PrecisionChoice.auto
+
+    @Option(
         parsing: .upToNextOption,
         help: ArgumentHelp(
             "Texts (or token files, folders, -) to measure the loss on, before and after; layers' errors on the first.",

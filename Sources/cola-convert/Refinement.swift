@@ -7,6 +7,7 @@ import Transformer
 struct Refinement {
     let passes: Int
     let seed: UInt64
+    let precision: Precision
 
     /// Peak learning rate of a factor whose root mean square is 0.02; others in proportion.
     static let learningRate = 5e-5
@@ -50,7 +51,7 @@ struct Refinement {
         settings.clip = 1
         settings.seed = seed
         settings.teacherShare = 1
-        settings.precision = Machine.fasterPrecision
+        settings.precision = precision
         settings.memory = isLowRank(converted.weights) ? .colaM : .checkpoint
         let trainer = try Trainer(
             converted.configuration, masters: converted.weights, data: data, settings: settings, teacher: teacher)

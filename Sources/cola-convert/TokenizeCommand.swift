@@ -43,6 +43,7 @@ struct TokenizeCommand: ParsableCommand {
     func run() throws {
         let console = consoleOptions.console
         try OutputCheck(checkpoints: [tokenizer], files: text).require([.tokens(out)])
+        try TokenFile.requireWritable(out)
         let tokenizer = try makeTokenizer(from: rule.tokenizer(at: tokenizer), path: tokenizer)
         let texts = try TextInput.list(text, console)
         let bosOption = bos ?? (specialTokens ? .auto : .never)

@@ -60,7 +60,9 @@ struct BenchCommand: ParsableCommand {
     func run() throws {
         let console = Console(isQuiet: quiet)
         prepareNumerics(console)
-        let benchmark = try TrainingBenchmark(self, precision: pass.precision.precision)
+        let precision = pass.precision.precision
+        precision.announce(console)
+        let benchmark = try TrainingBenchmark(self, precision: precision)
         let result = try benchmark.run(console)
         guard !json else {
             var record = result

@@ -43,6 +43,7 @@ struct GradientsCommand: ParsableCommand {
         let masters = try DecoderWeights(from: source, configuration)
         try pass.memory.validate(for: masters)
         let precision = pass.precision.precision
+        precision.announce(console)
         let decoder = Decoder(configuration, masters.workingCopy(precision), precision: precision)
         let gradients = DecoderWeights(like: masters, precision: .f32)
         let batches = Self.batches(sequences)

@@ -43,6 +43,7 @@ struct ResumeCommand: ParsableCommand {
         let folder = try RunFolder(existing: isFolder ? place : Self.folder(of: place))
         try OutputCheck(checkpoints: [teacher], files: input.paths)
             .require([.folder(folder.path, names: RunFolder.tableNames)])
+        try folder.requireNobodyTrains()
         let path = isFolder ? try folder.newestCheckpoint() : place
         let (source, state) = try RunFile.read(path: path)
         let configuration = try DecoderConfiguration(of: source)

@@ -1,5 +1,6 @@
 import Checkpoints
 import CommandSupport
+import LinearAlgebra
 import Training
 import Transformer
 
@@ -37,7 +38,8 @@ struct TrainingBenchmark {
         return JSONObject([
             ("size", .string(command.size.rawValue)), ("layers", .integer(decoder.configuration.layers)),
             ("model", .string(command.model.rawValue)), ("memory", .string(mode.rawValue)),
-            ("precision", .string(decoder.precision.rawValue)), ("batch", .integer(command.batch)),
+            ("precision", .string(decoder.precision.rawValue)),
+            ("has_bf16_products", .bool(Processor.multipliesBFloat16)), ("batch", .integer(command.batch)),
             ("sequence_length", .integer(command.sequenceLength)), ("parameters", .integer(masters.parameterCount)),
             ("tokens_per_second", .number(tokens / fastest.seconds)),
             ("median_tokens_per_second", .number(tokens / step)),

@@ -16,19 +16,6 @@ enum ModelKind: String, ExpressibleByArgument, CaseIterable {
     case dense, cola
 }
 
-/// A precision, or the choice of the faster one.
-enum PrecisionChoice: String, ExpressibleByArgument, CaseIterable {
-    case f32, bf16, auto
-
-    var precision: Precision {
-        switch self {
-        case .f32: .f32
-        case .bf16: .bf16
-        case .auto: Machine.fasterPrecision
-        }
-    }
-}
-
 /// In which units the factors of a low-rank model are trained, and so how far a step moves them.
 enum FactorRates: String, ExpressibleByArgument, CaseIterable {
     /// In proportion to each factor's root mean square; 0.02 has the unit 1.
@@ -104,7 +91,7 @@ struct PassOptions: ParsableArguments {
             valueName: "mode"))
     var memory = MemoryMode.plain
 
-    @Option(help: "What matrix products compute with: f32, bf16 with sums in f32, or auto, the faster one here.")
+    @Option(help: PrecisionChoice.help)
     var precision = PrecisionChoice.auto
 }
 

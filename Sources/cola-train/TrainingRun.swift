@@ -73,6 +73,7 @@ struct TrainingRun {
             "settings: \(grouped(schedule.totalSteps)) steps of \(settings.batch) × \(settings.accumulation) sequences of "
                 + "\(settings.sequenceLength) tokens, \(settings.packing.rawValue), seed \(settings.seed), "
                 + "memory \(settings.memory.rawValue), precision \(settings.precision.rawValue)")
+        settings.precision.announce(console)
         let floor = schedule.shape == .constant ? "" : " to \(schedule.floor) of it"
         console.note(
             "AdamW: learning rate \(schedule.peak), warm-up \(schedule.warmupSteps) steps, then "
@@ -146,7 +147,7 @@ struct TrainingRun {
             if let last { table.append(["loss", fixed(last.loss, 4)]) }
             if let loss = last?.evaluationLoss {
                 table.append(["evaluation loss", fixed(loss, 4)])
-                table.append(["evaluation perplexity", fixed(exp(loss), 3)])
+                table.append(["evaluation perplexity", TextLoss.perplexityText(loss, 3)])
             }
             if state.skippedSteps > 0 { table.append(["skipped steps", grouped(state.skippedSteps)]) }
             table.append(["seconds", fixed(seconds, 1)])
@@ -158,6 +159,9 @@ struct TrainingRun {
             ("loss", last.map { .number($0.loss) } ?? .null),
             ("evaluation_loss", last?.evaluationLoss.map { .number($0) } ?? .null),
         ])
+        if let last, !last.loss.isFinite {
+            result["reason"] = "the loss of the last step is not finite; it was skipped"
+        }
         for member in Provenance.tool().members { result[member.key] = member.value }
         try Console.output(JSONValue.object(result).text(indent: 2))
     }

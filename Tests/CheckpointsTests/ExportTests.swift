@@ -178,6 +178,6 @@ import Testing
         }
         _ = try folder.write("x", "file")
         #expect(throws: CheckpointError.self) { try HuggingFaceExporter().export(dense(), to: "\(folder.path)/file") }
-        #expect(throws: CheckpointError.self) { try HuggingFaceExporter().export(dense(), to: "\(folder.path)/a/b") }
+        #expect(throws: CheckpointError.self) { try HuggingFaceExporter().export(dense(), to: "\(folder.path)/file/b") }
     }
 }

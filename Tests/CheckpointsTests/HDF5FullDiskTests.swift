@@ -4,7 +4,7 @@ import Tensors
 import TestSupport
 import Testing
 
-@Suite("HDF5: a full disk", .serialized, .enabled(if: SmallDisk.canMount, "mounting a small disk needs rights"))
+@Suite("HDF5: a full disk", .serialized, .needsSmallDisk)
 struct HDF5FullDiskTests {
     @Test("A disk that fills up is an error at whatever point, and gives all its space back")
     func fills() throws {

@@ -54,9 +54,10 @@ struct HDF5IntegerTests {
         }
     }
 
-    @Test("A folder that is not there, and a missing file")
+    @Test("A folder that cannot be made, and a missing file")
     func failures() throws {
         let folder = try TemporaryFolder()
+        try folder.write("", "no")
         guard
             case .cannotWrite = checkpointError({
                 try HDF5Dataset.writeIntegers(path: folder.file("no/t.h5"), dataset: "t", shape: [1], values: [1])

@@ -49,8 +49,8 @@ struct HDF5WritingTests {
         #expect(try checkpoint.tokenizer() == .sentencepiece([10, 0, 255, 123]))
         #expect(checkpoint.tensors.map(\.storedType) == [type.rawValue])
         let expected = Self.special.map { Self.rounded($0, type).bitPattern }
-        #expect(try checkpoint.bits("model.norm.weight") == expected)
-        #expect(try checkpoint.bits("model.norm.weight", rows: 1..<3) == Array(expected[5..<15]))
+        try expectEqual(checkpoint.bits("model.norm.weight"), expected)
+        try expectEqual(checkpoint.bits("model.norm.weight", rows: 1..<3), Array(expected[5..<15]))
     }
 
     @Test("NaN stays NaN, in single precision with its payload", arguments: ElementType.allCases)
@@ -62,7 +62,7 @@ struct HDF5WritingTests {
         try writer.finish()
         let checkpoint = try HDF5Checkpoint(path: folder.file("a.h5"))
         #expect(try checkpoint.values("x.weight").allSatisfy(\.isNaN))
-        if type == .f32 || type == .f64 { #expect(try checkpoint.bits("x.weight") == patterns) }
+        if type == .f32 || type == .f64 { try expectEqual(checkpoint.bits("x.weight"), patterns) }
     }
 
     @Test(
@@ -99,7 +99,7 @@ struct HDF5WritingTests {
             try writer.write("model.norm.weight", Matrix(shape: [25], Self.special))
             try writer.finish()
         }
-        #expect(try bytes(of: folder.file("a.h5")) == bytes(of: folder.file("b.h5")))
+        try expectEqual(bytes(of: folder.file("a.h5")), bytes(of: folder.file("b.h5")))
     }
 
     @Test("Texts longer than an attribute once could be")
@@ -157,20 +157,21 @@ struct HDF5WritingTests {
                 #expect(checkpoint.tensors.map(\.name) == ["model.norm.weight"], "byte \(place)")
                 #expect(checkpoint.configuration == #"{"ä": 1}"#, "byte \(place)")
                 #expect(checkpoint.provenance == #"{"seed": 7}"#, "byte \(place)")
-                #expect(try checkpoint.bits("model.norm.weight") == expected, "byte \(place)")
+                try expectEqual(checkpoint.bits("model.norm.weight"), expected, "byte \(place)")
             }
             if error != nil { noticed += 1 }
         }
         #expect(noticed > 20)
     }
 
-    @Test("A newer format version is refused, as is a folder that is not there")
+    @Test("A newer format version is refused, as is a folder that cannot be made")
     func cannotStart() throws {
         let newer = try #require(checkpointError { _ = try HDF5Checkpoint(path: hdf5Fixture("newer")) })
         #expect(newer.description.contains("format_version: found 2, expected 1"))
         let folder = try TemporaryFolder()
+        try folder.write("", "none")
         let error = checkpointError { _ = try Self.writer(folder.file("none/a.h5")) }
-        #expect(error == .cannotWrite(path: folder.file("none/a.h5"), reason: "No such file or directory"))
+        #expect(error == .cannotWrite(path: folder.file("none/a.h5"), reason: "Not a directory"))
     }
 
     @Test("Numbers too large for the stored type, names used twice or with a slash: refused, and nothing remains")

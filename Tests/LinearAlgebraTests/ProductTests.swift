@@ -91,28 +91,107 @@ struct ProductTests {
         }
     }
 
-    @Test("bfloat16: every transposition, strided, against a twin on the rounded operands", arguments: shapes)
-    func bfloat16(shape: Shape) {
+    /// How products of bfloat16 matrices are made: as the processor has it, and in the way that is there for those that
+    /// have no such products.
+    enum Way: CaseIterable {
+        case chosen, widened
+
+        func multiply(_ a: MatrixView<BFloat16>, _ b: MatrixView<BFloat16>, _ product: Product, _ c: MatrixView<Float>)
+        {
+            switch self {
+            case .chosen:
+                LinearAlgebra.multiply(
+                    a, b, transposeA: product.transposeA, transposeB: product.transposeB,
+                    accumulating: product.accumulating, into: c)
+            case .widened: product.forEachPart { $0.byWidening(a, b, into: c) }
+            }
+        }
+    }
+
+    /// More than one block of rows, of columns and of terms besides.
+    static let blockShapes = shapes + [.init(m: 259, n: 519, k: 531), .init(m: 5, n: 7, k: 1031)]
+
+    @Test(
+        "bfloat16: every transposition, strided, stored or accumulated, against a twin on the rounded operands",
+        arguments: blockShapes, Way.allCases)
+    func bfloat16(shape: Shape, way: Way) throws {
         let (m, n, k) = (shape.m, shape.n, shape.k)
         for (transposeA, transposeB) in [(false, false), (true, false), (false, true), (true, true)] {
-            let a = transposeA ? Padded(k, m, gap: 3, seed: 4) : Padded(m, k, gap: 3, seed: 4)
-            let b = transposeB ? Padded(n, k, gap: 0, seed: 5) : Padded(k, n, gap: 1, seed: 5)
-            let c = Padded(m, n, gap: 5, seed: 6)
-            let roundedA = Tensor<BFloat16>(uninitialized: a.storage.shape)
-            let roundedB = Tensor<BFloat16>(uninitialized: [b.rows, b.columns])
-            withExtendedLifetime((a, b, c, roundedA, roundedB)) {
-                round(a.view, into: roundedA.view.columns(0..<a.columns))
-                round(b.view, into: roundedB.view)
-                multiply(
-                    roundedA.view.columns(0..<a.columns), roundedB.view, transposeA: transposeA, transposeB: transposeB,
-                    into: c.view)
+            for accumulating in [false, true] {
+                let a = transposeA ? Padded(k, m, gap: 3, seed: 4) : Padded(m, k, gap: 3, seed: 4)
+                let b = transposeB ? Padded(n, k, gap: 0, seed: 5) : Padded(k, n, gap: 1, seed: 5)
+                let c = Padded(m, n, gap: 5, seed: 6)
+                let before = accumulating ? c.values : [Double](repeating: 0, count: m * n)
+                if !accumulating {
+                    for row in 0..<m { c.view.row(row).update(repeating: .nan, count: n) }
+                }
+                let roundedA = Tensor<BFloat16>(uninitialized: a.storage.shape)
+                let roundedB = Tensor<BFloat16>(uninitialized: [b.rows, b.columns])
+                try withExtendedLifetime((a, b, c, roundedA, roundedB)) {
+                    let left = roundedA.view.columns(0..<a.columns)
+                    round(a.view, into: left)
+                    round(b.view, into: roundedB.view)
+                    let product = try #require(
+                        Product(left, roundedB.view, transposeA, transposeB, accumulating, c.view))
+                    way.multiply(left, roundedB.view, product, c.view)
+                }
+                func rounded(_ values: [Double]) -> [Double] { values.map { Double(BFloat16(Float($0)).float) } }
+                let naive = naiveProduct(
+                    rounded(a.values), rounded(b.values), m: m, n: n, k: k, transposeA: transposeA,
+                    transposeB: transposeB)
+                // k products, exact in single precision, k additions, and the one to what was there.
+                let bounds = (0..<m * n).map { Double(k + 1) * u * 1.01 * (naive.magnitudes[$0] + abs(before[$0])) }
+                expectClose(
+                    c.values, zip(before, naive.product).map { $0 + $1 }, within: bounds,
+                    "\(transposeA), \(transposeB), \(accumulating)")
+                #expect(c.gapsAreUntouched)
             }
-            func rounded(_ values: [Double]) -> [Double] { values.map { Double(BFloat16(Float($0)).float) } }
+        }
+    }
+
+    @Test(
+        "bfloat16: where no sum is rounded, the processor's own product and the one of widened operands are the same bits"
+    )
+    func sameBits() throws {
+        let (m, n, k) = (259, 517, 1031)
+        var generator = SeededGenerator(seed: 11)
+        // Products of numbers of four bits: sums of 1031 of them are whole and below 2²⁴.
+        func whole(_ rows: Int, _ columns: Int) -> Tensor<BFloat16> {
+            Tensor(
+                shape: [rows, columns],
+                (0..<rows * columns).map { _ in BFloat16(Float(Int.random(in: -15...15, using: &generator))) })
+        }
+        let (a, b) = (whole(m, k), whole(n, k))
+        let results = try Way.allCases.map { way in
+            let c = Matrix(shape: [m, n])
+            try withExtendedLifetime((a, b)) {
+                let product = try #require(Product(a.view, b.view, false, true, false, c.view))
+                way.multiply(a.view, b.view, product, c.view)
+            }
+            return c.elements.map(\.bitPattern)
+        }
+        let differing = zip(results[0], results[1]).enumerated().first { $1.0 != $1.1 }
+        #expect(differing == nil)
+        #expect(Set(results[0]).count > 100)
+    }
+
+    @Test("Single precision by OpenBLAS, for what oneDNN refuses", arguments: shapes, [false, true])
+    func openBLAS(shape: Shape, accumulating: Bool) throws {
+        let (m, n, k) = (shape.m, shape.n, shape.k)
+        for (transposeA, transposeB) in [(false, false), (true, false), (false, true), (true, true)] {
+            let a = transposeA ? Padded(k, m, gap: 3, seed: 1) : Padded(m, k, gap: 3, seed: 1)
+            let b = transposeB ? Padded(n, k, gap: 1, seed: 2) : Padded(k, n, gap: 1, seed: 2)
+            let c = Padded(m, n, gap: 5, seed: 3)
+            let before = accumulating ? c.values : [Double](repeating: 0, count: m * n)
             let naive = naiveProduct(
-                rounded(a.values), rounded(b.values), m: m, n: n, k: k, transposeA: transposeA, transposeB: transposeB)
+                a.values, b.values, m: m, n: n, k: k, transposeA: transposeA, transposeB: transposeB)
+            try withExtendedLifetime((a, b, c)) {
+                let product = try #require(Product(a.view, b.view, transposeA, transposeB, accumulating, c.view))
+                product.byOpenBLAS(a.view, b.view, c.view)
+            }
+            let bounds = (0..<m * n).map { Double(k + 1) * u * 1.01 * (naive.magnitudes[$0] + abs(before[$0])) }
             expectClose(
-                c.values, naive.product, within: naive.magnitudes.map { Double(k) * u * 1.01 * $0 },
-                "\(transposeA), \(transposeB)")
+                c.values, zip(before, naive.product).map { $0 + $1 }, within: bounds, "\(transposeA), \(transposeB)")
             #expect(c.gapsAreUntouched)
         }
     }

@@ -175,9 +175,10 @@ private final class Collector: ActivationObserver, GradientObserver {
         #expect(file.record == moments.record && file.hasGradients)
         for module in LinearModule.allCases {
             let (a, b) = (moments.input(of: module, layer: 1), try file.input(of: module, layer: 1))
-            #expect(a.secondMoment.elements == b.secondMoment.elements && a.mean == b.mean)
+            expectEqual(a.secondMoment.elements, b.secondMoment.elements)
+            expectEqual(a.mean, b.mean)
             let gradient = try #require(try file.gradient(of: module, layer: 1))
-            #expect(gradient.elements == moments.gradient(of: module, layer: 1)?.elements)
+            expectEqual(gradient.elements, moments.gradient(of: module, layer: 1)?.elements ?? [])
         }
     }
 

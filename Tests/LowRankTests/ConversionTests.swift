@@ -77,8 +77,8 @@ import Transformer
             Issue.record("not dense")
             return
         }
-        #expect(from.weight.doubles().elements == to.weight.doubles().elements)
-        #expect(from.bias?.doubles().elements == to.bias?.doubles().elements)
+        expectEqual(from.weight.doubles().elements, to.weight.doubles().elements)
+        expectEqual(from.bias?.doubles().elements ?? [], to.bias?.doubles().elements ?? [])
         #expect(converted.weights.layers[0][.gate].rank == 6 && converted.weights.layers[1][.value].rank == 6)
         #expect(converted.weights.head === converted.weights.embedding)
     }
@@ -128,11 +128,12 @@ import Transformer
         #expect(errors.count == 2 * 6)
         for error in errors {
             #expect(error.floorRatio! >= 1 - 1e-6, "layer \(error.layer) \(error.module): \(error)")
-            #expect(error.relative > 0 && error.relative < 1.2)
+            let relative = try #require(error.relative)
+            #expect(relative > 0 && relative < 1.2)
         }
         // In the first layer nothing has drifted yet where q, k and v read.
         for error in errors where error.layer == 0 && error.module.inputOwner == .query {
-            #expect(abs(error.relative - error.inPlace) < 1e-6)
+            #expect(try abs(#require(error.relative) - #require(error.inPlace)) < 1e-6)
         }
         let steps = LayerSteps(decoder.configuration, Self.tokens)
         let x = steps.normalize(steps.embed(decoder), decoder.weights.layers[0].inputNorm)
@@ -141,8 +142,25 @@ import Transformer
         let expected =
             (zip(y, z).reduce(0.0) { $0 + Double($1.0 - $1.1) * Double($1.0 - $1.1) }
             / y.reduce(0.0) { $0 + Double($1) * Double($1) }).squareRoot()
-        let found = errors.first { $0.layer == 0 && $0.module == .query }!.relative
+        let found = try #require(errors.first { $0.layer == 0 && $0.module == .query }?.relative)
         #expect(abs(found - expected) < 1e-6 * expected)
+    }
+
+    @Test("a layer whose output is zero has no error relative to it")
+    func relativeToNothing() throws {
+        let decoder = try TinyDecoder.make()
+        let converted = try Self.convert(decoder, Self.recipe(.silu)) { _, _ in 5 }
+        guard case .dense(let output) = decoder.weights.layers[1][.output],
+            case .single(let matrix) = output.weight.storage
+        else { preconditionFailure("a dense decoder in single precision") }
+        for index in 0..<matrix.count { matrix.pointer[index] = 0 }
+        let errors = try LayerError.measure(dense: decoder, converted: converted, Self.tokens, withFloor: true)
+        for error in errors {
+            let isOfNothing = error.layer == 1 && error.module == .output
+            #expect((error.relative == nil) == isOfNothing, "\(error)")
+            #expect((error.inPlace == nil) == isOfNothing, "\(error)")
+            #expect([error.relative, error.inPlace, error.floorRatio].allSatisfy { $0?.isFinite ?? true }, "\(error)")
+        }
     }
 
     @Test("in the output weighting a linear bottleneck attains the floor")

@@ -25,7 +25,7 @@ private let u = 0x1p-24
 
 /// Each loop against central differences of its forward formula in double precision. A result may be wrong by a few
 /// roundings of the terms it is the sum of.
-@Suite("Backward loops over elements")
+@Suite("Backward loops over elements", .everyInstructionSet)
 struct BackwardLoopTests {
     static let sizes = [1, 2, 7, 15, 16, 17, 31, 32, 33, 67, 1009]
 

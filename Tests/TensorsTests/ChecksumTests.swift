@@ -1,8 +1,9 @@
 import CKernels
 import Tensors
+import TestSupport
 import Testing
 
-@Suite("Fletcher-32 checksums")
+@Suite("Fletcher-32 checksums", .everyInstructionSet)
 struct ChecksumTests {
     /// Word by word, with the sums folded as the format's own description has it.
     private func checksum(_ bytes: [UInt8]) -> UInt32 {

@@ -24,7 +24,7 @@ private func inPlace(_ x: inout [Float], _ loop: (UnsafeMutablePointer<Float>) -
     x.withUnsafeMutableBufferPointer { loop($0.baseAddress!) }
 }
 
-@Suite("Loops over elements")
+@Suite("Loops over elements", .everyInstructionSet)
 struct ElementLoopTests {
     /// 1, just below, at and just above the widths of vectors and of the lanes of sums, and a long prime.
     static let sizes = [1, 2, 7, 15, 16, 17, 31, 32, 33, 67, 1009]
@@ -62,13 +62,13 @@ struct ElementLoopTests {
         let y = normals(size, deviation: 1e3, seed: 5)
         var product = x
         inPlace(&product) { ck_multiply($0, y, $0, size) }
-        #expect(product == zip(x, y).map { $0 * $1 })
+        expectEqual(product, zip(x, y).map { $0 * $1 })
         var sum = x
         inPlace(&sum) { ck_sum($0, y, $0, size) }
-        #expect(sum == zip(x, y).map { $0 + $1 })
+        expectEqual(sum, zip(x, y).map { $0 + $1 })
         var multiple = x
         ck_scale(&multiple, -1.7, size)
-        #expect(multiple == x.map { $0 * -1.7 })
+        expectEqual(multiple, x.map { $0 * -1.7 })
     }
 
     @Test("RMSNorm, also in place", arguments: sizes, [1e-4, 1, 1e4])
@@ -86,7 +86,7 @@ struct ElementLoopTests {
         expectClose(doubles(out), expected, within: bounds)
         var inPlace = x
         inPlace.withUnsafeMutableBufferPointer { ck_rms_norm($0.baseAddress, weight, $0.baseAddress, size, epsilon) }
-        #expect(inPlace == out)
+        expectEqual(inPlace, out)
     }
 
     @Test("RMSNorm of zeros is zeros, not NaN")
@@ -121,7 +121,7 @@ struct ElementLoopTests {
     }
 }
 
-@Suite("Softmax and its logarithm")
+@Suite("Softmax and its logarithm", .everyInstructionSet)
 struct SoftmaxTests {
     static let sizes = ElementLoopTests.sizes
 

@@ -33,11 +33,11 @@ struct MappedTokensTests {
         #expect(tokens.rowLength == whole.rowLength)
         for start in 0...tokens.count {
             for end in start...tokens.count {
-                #expect(ids(tokens, start..<end) == Array(whole.ids[start..<end]))
+                expectEqual(ids(tokens, start..<end), Array(whole.ids[start..<end]))
             }
         }
         for id in whole.ids {
-            #expect(tokens.indices(in: 0..<tokens.count, of: id) == whole.ids.indices.filter { whole.ids[$0] == id })
+            expectEqual(tokens.indices(in: 0..<tokens.count, of: id), whole.ids.indices.filter { whole.ids[$0] == id })
             let first = whole.ids.firstIndex { $0 > id }
             #expect(tokens.firstIndex(in: 0..<tokens.count, above: id) == first)
             #expect(first.map { tokens.number(at: $0) } == first.map { "\(whole.ids[$0])" })
@@ -53,9 +53,9 @@ struct MappedTokensTests {
             try TokenFile.write(TokenIDs(ids: expected), to: path)
             let tokens = try #require(try MappedTokens(path))
             #expect(tokens.path == path && tokens.rowLength == nil)
-            #expect(ids(tokens, 0..<expected.count) == expected)
+            expectEqual(ids(tokens, 0..<expected.count), expected)
             for part in [0..<1, 1..<1, 4093..<8209, 10_006..<10_007] {
-                #expect(ids(tokens, part) == Array(expected[part]))
+                expectEqual(ids(tokens, part), Array(expected[part]))
                 #expect(
                     tokens.firstIndex(in: part, above: 49_000) == part.first { expected[$0] > 49_000 }, "\(part)")
                 #expect(tokens.indices(in: part, of: 17) == part.filter { expected[$0] == 17 })
@@ -69,7 +69,7 @@ struct MappedTokensTests {
             // Memory that was given back is read from the file again.
             tokens.release(0..<expected.count)
             tokens.release(3..<4)
-            #expect(ids(tokens, 0..<expected.count) == expected)
+            expectEqual(ids(tokens, 0..<expected.count), expected)
         }
     }
 

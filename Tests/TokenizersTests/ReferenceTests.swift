@@ -1,4 +1,5 @@
 import Checkpoints
+import TestSupport
 import Testing
 
 @testable import Tokenizers
@@ -54,7 +55,7 @@ struct ReferenceTests {
             .filter { !$0.contains("<mask>") && !$0.contains("<r>") }
         #expect(texts.count > 200)
         for text in texts {
-            #expect(tokenizer.decodeBytes(try tokenizer.encode(text)) == Array(text.utf8), "\(text.debugDescription)")
+            expectEqual(tokenizer.decodeBytes(try tokenizer.encode(text)), Array(text.utf8), "\(text.debugDescription)")
         }
     }
 
@@ -72,7 +73,7 @@ struct ReferenceTests {
         let warm = try Fixture.tokenizer(name)
         for _ in 0..<2 { for text in texts { _ = try warm.encode(text) } }
         for text in texts.suffix(40) {
-            #expect(try warm.encode(text) == Fixture.tokenizer(name).encode(text), "\(text.debugDescription)")
+            try expectEqual(warm.encode(text), Fixture.tokenizer(name).encode(text), "\(text.debugDescription)")
         }
     }
 

@@ -243,7 +243,7 @@ struct CostToolTests {
             (65, ["other.h5", "--plan", "plan.json"], "a plan is for one model"),
             (65, ["cola.h5", "--plan", "plan.json"], "14 of its linear layers are low-rank already"),
             (65, ["cola.h5", "--rank", "3"], "14 of its linear layers are low-rank already"),
-            (73, ["own.h5", "--out", "gone/costs.csv"], "gone/costs.csv"),
+            (73, ["own.h5", "--out", "text.txt/costs.csv"], "text.txt/costs.csv"),
         ] as [(Int32, [String], String)] {
             try workplace.refuse(code, .analyze, ["cost", "--quiet"] + arguments, mentions: [mention])
         }

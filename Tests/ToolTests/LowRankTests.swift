@@ -1,5 +1,6 @@
 import Checkpoints
 import Foundation
+import TestSupport
 import Testing
 
 extension Workplace {
@@ -199,7 +200,7 @@ struct ConversionToolTests {
         _ = try workplace.convert("c.h5", "--plan", "plan.json", "--moments", "m.h5")
         let expected = try workplace.logits(of: "a.h5", "--text", "test.txt").data
         for other in ["b.h5", "c.h5"] {
-            #expect(try workplace.logits(of: other, "--text", "test.txt").data == expected)
+            try expectEqual(workplace.logits(of: other, "--text", "test.txt").data, expected)
         }
 
         var plan = try #require(try JSONValue(parsing: workplace.text("plan.json")).objectValue)
@@ -273,7 +274,7 @@ struct ConversionToolTests {
         let expected = try workplace.logits(of: "out.h5", "--text", "test.txt")
         for layout in ["cola", "cola-m"] {
             try workplace.succeed(.convert, "export", "out.h5", layout, "--layout", layout, "--quiet")
-            #expect(try workplace.logits(of: layout, "--text", "test.txt").data == expected.data)
+            try expectEqual(workplace.logits(of: layout, "--text", "test.txt").data, expected.data)
             let configuration = try JSONValue(parsing: workplace.text("\(layout)/config.json"))
             for (key, value) in [("attention_bias", true), ("mlp_bias", true), ("only_lr_act", false)] {
                 #expect(configuration[key]?.boolValue == value, "\(layout), \(key)")
@@ -342,8 +343,8 @@ struct ConversionToolTests {
     func noRoom() throws {
         try workplace.refuse(
             73, .convert,
-            ["dense-to-lowrank", "own.h5", "gone/out.h5", "--rank", "5", "--text", "text.txt", "--quiet"],
-            mentions: ["gone/out.h5: "])
+            ["dense-to-lowrank", "own.h5", "text.txt/out.h5", "--rank", "5", "--text", "text.txt", "--quiet"],
+            mentions: ["text.txt/out.h5: "])
         try workplace.refuse(
             64, .convert, ["dense-to-lowrank", "own.h5", "out.h5", "--rank", "5", "--quiet"],
             mentions: ["--activation silu needs the calibration text"])

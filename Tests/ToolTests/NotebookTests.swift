@@ -24,18 +24,20 @@ struct NotebookTests {
         return (process.terminationStatus, String(decoding: bytes, as: UTF8.self))
     }
 
-    private static let isJupyterThere: Bool = {
-        let found = try? shell("python3 -c 'import nbconvert, ipykernel, pandas, matplotlib'")
+    /// A Python that runs notebooks: the one on the PATH, or the system's, for which `scripts/setup --test` installs.
+    private static let python: String? = ["python3", "/usr/bin/python3"].first { python in
+        let found = try? shell("\(python) -c 'import nbconvert, ipykernel, pandas, matplotlib'")
         return found?.status == 0
-    }()
+    }
 
     @Test(
         "It runs from the first cell to the last on the files that come with it, and draws",
-        .enabled(if: isJupyterThere, "needs Python's nbconvert, ipykernel, pandas and matplotlib"))
+        .enabled(if: python != nil, "needs Python's nbconvert, ipykernel, pandas and matplotlib"))
     func execution() throws {
         let workplace = try Workplace()
+        let python = try #require(Self.python)
         let outcome = try Self.shell(
-            "python3 -m nbconvert --to notebook --execute --output-dir '\(workplace.path)' figure-2.ipynb")
+            "\(python) -m nbconvert --to notebook --execute --output-dir '\(workplace.path)' figure-2.ipynb")
         try #require(outcome.status == 0, "\(outcome.text)")
         let notebook = try JSONValue(parsing: try workplace.text("figure-2.ipynb"))
         let cells = try #require(notebook["cells"]?.arrayValue).filter { $0["cell_type"]?.stringValue == "code" }

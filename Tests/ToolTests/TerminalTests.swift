@@ -1,7 +1,9 @@
 import Foundation
 import Testing
 
-@Suite("What a terminal shows", .enabled(if: FileManager.default.isExecutableFile(atPath: "/usr/bin/script")))
+@Suite(
+    "What a terminal shows",
+    .enabled(if: FileManager.default.isExecutableFile(atPath: "/usr/bin/script"), "needs /usr/bin/script, of bsdutils"))
 struct TerminalTests {
     let workplace: Workplace
 

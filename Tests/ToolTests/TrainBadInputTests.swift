@@ -1,5 +1,6 @@
 import Foundation
 import Tensors
+import TestSupport
 import Testing
 
 @testable import Checkpoints
@@ -136,15 +137,15 @@ struct TrainBadInputTests {
         try workplace.train("pretrain", [:])
         let before = try workplace.bytes(Workplace.checkpoint(8))
         try refuse(73, "pretrain", [:], "run: cannot write: it holds a run already; resume that one")
-        #expect(try workplace.bytes(Workplace.checkpoint(8)) == before)
+        try expectEqual(workplace.bytes(Workplace.checkpoint(8)), before)
         try FileManager.default.removeItem(atPath: workplace.file(Workplace.checkpoint(8)))
         try refuse(73, "pretrain", [:], "run: cannot write: it holds the metrics of a run that left no checkpoint")
         try refuse(73, "pretrain", ["out": "text.txt"], "text.txt: cannot write: there is a file of this name")
-        for place in ["gone/deep", "/proc/run", "text.txt/run"] {
+        for place in ["/proc/run", "text.txt/run"] {
             try refuse(73, "pretrain", ["out": place], "\(place): cannot write: ")
         }
         try TinyModel.dense.writeCheckpoint(workplace.file("own.h5"))
-        for place in ["gone/g.h5", "run", "/proc/g.h5"] {
+        for place in ["text.txt/g.h5", "run", "/proc/g.h5"] {
             try workplace.refuse(
                 73, .train, ["gradients", "own.h5", "--tokens", "tokens.u16", "--out", place, "--quiet"],
                 mentions: ["\(place): cannot write"])

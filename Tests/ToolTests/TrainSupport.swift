@@ -1,5 +1,6 @@
 import Foundation
 import Tensors
+import TestSupport
 import Testing
 
 @testable import Checkpoints
@@ -157,7 +158,7 @@ func expectSame(
 ) {
     #expect(found.differences(from: expected) == [], sourceLocation: sourceLocation)
     #expect(found.counters == expected.counters, sourceLocation: sourceLocation)
-    #expect(found.history == expected.history, sourceLocation: sourceLocation)
+    expectIdentical(found.history, expected.history, sourceLocation: sourceLocation)
     let isSame = found == expected
     #expect(isSame, "settings, seed, configuration or tokenizer", sourceLocation: sourceLocation)
 }

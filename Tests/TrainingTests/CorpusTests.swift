@@ -43,8 +43,8 @@ struct CorpusTests {
         for corpus in corpora {
             #expect(corpus.count == 1001 && corpus.rowLength == nil)
             let data = try data([corpus], length: 8, packing: packing, separator: 5, evaluation: 0.1)
-            #expect(try data.batch(from: 7, count: 300) == expected, "\(corpus.name)")
-            #expect(try data.evaluationBatch(0..<data.evaluationCount) == heldOut, "\(corpus.name)")
+            try expectIdentical(data.batch(from: 7, count: 300), expected, corpus.name)
+            try expectIdentical(data.evaluationBatch(0..<data.evaluationCount), heldOut, corpus.name)
         }
     }
 
@@ -63,7 +63,7 @@ struct CorpusTests {
             #expect(corpus.rowLength == 13)
             return try data([corpus], length: 5, packing: .documents).batch(from: 0, count: 100)
         }
-        for batch in batches { #expect(batch == batches[0]) }
+        for batch in batches { expectIdentical(batch, batches[0]) }
         #expect(Set(batches[0].tokens.lengths) == [5, 2])
     }
 
@@ -150,7 +150,7 @@ struct CorpusTests {
     func changedFile() throws {
         let corpus = try folder.corpus("a.u16", .init(repeating: 7, count: 21))
         let data = try data([corpus])
-        #expect(try data.batch(from: 0, count: 5).tokens.ids == .init(repeating: 7, count: 20))
+        try expectEqual(data.batch(from: 0, count: 5).tokens.ids, [UInt32](repeating: 7, count: 20))
         let file = try FileHandle(forWritingTo: URL(fileURLWithPath: folder.file("a.u16")))
         try file.seek(toOffset: 40)
         // The last token of all: a target only.
@@ -183,7 +183,7 @@ struct CorpusTests {
         #expect(data.trainingCount + data.evaluationCount == (1 << 29 - 1) / 1000)
         for step in 0..<4 {
             let batch = try data.batch(from: step * 8, count: 8)
-            #expect(batch.tokens.ids == .init(repeating: 0, count: 8000))
+            expectEqual(batch.tokens.ids, [UInt32](repeating: 0, count: 8000))
         }
         // Held in memory, the ids would take 2 GiB; other tests of this process take some meanwhile.
         if let before, let after = memory("VmRSS") { #expect(after - before < 256 << 20, "\(after - before) bytes") }

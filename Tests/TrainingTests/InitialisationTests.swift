@@ -1,5 +1,6 @@
 import Checkpoints
 import Foundation
+import TestSupport
 import Testing
 import Transformer
 
@@ -74,7 +75,7 @@ struct InitialisationTests {
     func seeds() throws {
         let configuration = try configuration()
         let runs = [5, 5, 6].map { bits(DecoderWeights(configuration, rank: 4, seed: $0)) }
-        #expect(runs[0] == runs[1])
+        expectEqual(runs[0], runs[1])
         let random = runs[0].filter { !$0.key.hasSuffix("norm.weight") }
         for (name, elements) in random { #expect(runs[2][name] != elements, "\(name)") }
         // Not even the first numbers of two parameters are the same ones.

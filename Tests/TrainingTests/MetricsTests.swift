@@ -36,7 +36,7 @@ struct MetricsTests {
         let expected = [
             header + """
                 1,1023,10.0,,0.1,1e-07,33333.333333333336
-                2,2046,nan,,inf,2e-07,33333.333333333336
+                2,2046,,,,2e-07,33333.333333333336
                 3,3069,3.3333333333333335,0.3333333333333333,0.1,3e-07,33333.333333333336
 
                 """,
@@ -44,7 +44,7 @@ struct MetricsTests {
             {"step":1,"tokens":1023,"loss":10.0,"evaluation_loss":null,"gradient_norm":0.1,"learning_rate":1e-07,\
             "tokens_per_second":33333.333333333336}
             {"step":2,"tokens":2046,"loss":null,"evaluation_loss":null,"gradient_norm":null,"learning_rate":2e-07,\
-            "tokens_per_second":33333.333333333336}
+            "tokens_per_second":33333.333333333336,"reason":"skipped: the loss is nan, the gradient's norm inf"}
             {"step":3,"tokens":3069,"loss":3.3333333333333335,"evaluation_loss":0.3333333333333333,\
             "gradient_norm":0.1,"learning_rate":3e-07,"tokens_per_second":33333.333333333336}
 
@@ -75,10 +75,10 @@ struct MetricsTests {
         #expect(table.count == records.count && lines.count == records.count)
         for (record, (row, line)) in zip(records, zip(table, lines)) {
             let fields = row.split(separator: ",").compactMap { Double($0) }
-            #expect(StepRecord(row: fields[...]) == record)
+            // 1 / 5e-324 is infinite, which is no number of a table or of JSON.
+            if record.tokensPerSecond.isFinite { #expect(StepRecord(row: fields[...]) == record) }
             let object = try JSONValue(parsing: String(line))
             let values = StepRecord.columns.compactMap { object[$0]?.doubleValue }
-            // 1 / 5e-324 is infinite, which JSON does not know.
             if record.tokensPerSecond.isFinite { #expect(StepRecord(row: values[...]) == record) }
         }
     }
@@ -149,7 +149,7 @@ struct MetricsTests {
         #expect(error == .cannotWrite(path: other.path, reason: "No such file or directory"))
     }
 
-    @Test("A full disk leaves whole lines, the same steps in both files", .enabled(if: SmallDisk.canMount))
+    @Test("A full disk leaves whole lines, the same steps in both files", .needsSmallDisk)
     func fullDisk() throws {
         let disk = try #require(SmallDisk(".", in: place, kibibytes: 24))
         var log: MetricsLog? = try MetricsLog(in: folder())

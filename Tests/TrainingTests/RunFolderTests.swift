@@ -67,6 +67,22 @@ struct RunFolderTests {
         #expect(place.contents.contains("notes/step.txt"))
     }
 
+    @Test("A folder in which somebody trains is alive, whatever it holds so far")
+    func claimed() throws {
+        let folder = try RunFolder(creating: place.file("run"))
+        do {
+            let log = try MetricsLog(in: folder)
+            let alive = CheckpointError.cannotWrite(
+                path: place.file("run"), reason: "another process is training in this folder")
+            #expect(runError { _ = try RunFolder(creating: place.file("run")) } == alive)
+            try place.write([1], "run/step-00000001.h5")
+            #expect(runError { _ = try RunFolder(creating: place.file("run")) } == alive)
+            withExtendedLifetime(log) {}
+        }
+        let ended = try #require(runError { _ = try RunFolder(creating: place.file("run")) })
+        #expect("\(ended)".contains("it holds a run already"))
+    }
+
     @Test("Folders that are not there, and files in their place")
     func notFolders() throws {
         try place.write([1], "file")
@@ -75,8 +91,8 @@ struct RunFolderTests {
             runError { _ = try RunFolder(existing: place.file("file")) }
                 == .unreadable(path: place.file("file"), reason: "Not a directory"))
         #expect(
-            runError { _ = try RunFolder(creating: place.file("no/deep")) }
-                == .cannotWrite(path: place.file("no/deep"), reason: "No such file or directory"))
+            runError { _ = try RunFolder(creating: place.file("file/deep")) }
+                == .cannotWrite(path: place.file("file/deep"), reason: "Not a directory"))
         #expect(
             runError { _ = try RunFolder(creating: place.file("file")) }
                 == .cannotWrite(path: place.file("file"), reason: "there is a file of this name"))
@@ -114,7 +130,7 @@ struct RunFolderTests {
         #expect(try folder.checkpoints().map(\.step) == [3, 4, 5])
     }
 
-    @Test("A full disk leaves the older checkpoints untouched and nothing unfinished", .enabled(if: SmallDisk.canMount))
+    @Test("A full disk leaves the older checkpoints untouched and nothing unfinished", .needsSmallDisk)
     func fullDisk() throws {
         let sample = try SampleRun()
         try sample.write(place.file("sample.h5"))

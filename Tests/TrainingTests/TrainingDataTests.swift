@@ -77,7 +77,7 @@ struct TrainingDataTests {
         #expect(data.evaluationCount == 0)
         #expect(data.tokenCount == texts.reduce(0) { $0 + $1.count })
         #expect(data.targetCount == expected.count * length)
-        #expect(try data.everySequence().sorted() == expected.sorted())
+        try expectEqual(data.everySequence().sorted(), expected.sorted())
         #expect(try data.batch(from: 3, count: 2).tokens.lengths == [length, length])
     }
 
@@ -111,7 +111,7 @@ struct TrainingDataTests {
         let data = try data(corpora(texts), length: length, packing: .documents, separator: 0)
         #expect(data.trainingCount == expected.count)
         #expect(data.targetCount == documents.reduce(0) { $0 + max(0, $1.count - 1) })
-        #expect(try data.everySequence().sorted() == expected.sorted())
+        try expectEqual(data.everySequence().sorted(), expected.sorted())
     }
 
     @Test("Rows are documents, and so is a text without separators", arguments: [1, 4, 6, 12, 13, 40])
@@ -126,14 +126,14 @@ struct TrainingDataTests {
         let data = try data(all, length: length, packing: .documents)
         #expect(data.trainingCount == expected.count)
         #expect(data.targetCount == 5 * 12 + 28)
-        #expect(try data.everySequence().sorted() == expected.sorted())
+        try expectEqual(data.everySequence().sorted(), expected.sorted())
         // Rows stay whole where the text is cut; packed, they are one running text.
         let separated = try self.data(all, length: length, packing: .documents, separator: text[9])
         let parts = text.split(separator: text[9]).map(Array.init)
-        #expect(try separated.everySequence().sorted() == naivePieces(rows + parts, length).sorted())
+        try expectEqual(separated.everySequence().sorted(), naivePieces(rows + parts, length).sorted())
         let packed = try self.data(all, length: length)
         let joined = naiveWindows([rows.flatMap { $0 }, text, [1, 2, 3]], length, nil)
-        #expect(try packed.everySequence().sorted() == joined.sorted())
+        try expectEqual(packed.everySequence().sorted(), joined.sorted())
     }
 
     // MARK: - Order
@@ -151,7 +151,7 @@ struct TrainingDataTests {
     func epochs() throws {
         let data = try numbered(evaluation: 0)
         let orders = try (0..<5).map { windows(try data.batch(from: $0 * 101, count: 101)) }
-        for order in orders { #expect(order.sorted() == Array(0..<101)) }
+        for order in orders { expectEqual(order.sorted(), Array(0..<101)) }
         for (index, order) in orders.enumerated() {
             for other in orders[..<index] { #expect(zip(order, other).count { $0 == $1 } < 12) }
         }
@@ -165,7 +165,7 @@ struct TrainingDataTests {
             let again = try numbered(evaluation: 0.1)
             // Backwards, so that nothing can depend on what was read before.
             for start in stride(from: 0, to: 400 - size, by: size).reversed() {
-                #expect(windows(try again.batch(from: start, count: size)) == Array(whole[start..<start + size]))
+                expectEqual(windows(try again.batch(from: start, count: size)), Array(whole[start..<start + size]))
             }
         }
         #expect(windows(try numbered(evaluation: 0.1, seed: 2).batch(from: 0, count: 400)) != whole)
@@ -181,11 +181,11 @@ struct TrainingDataTests {
         #expect(data.evaluationCount == [0.001: 1, 0.1: 10, 0.5: 51, 0.999: 100][fraction])
         for epoch in 0..<4 {
             let trained = windows(try data.batch(from: epoch * data.trainingCount, count: data.trainingCount))
-            #expect((trained + heldOut).sorted() == Array(0..<101))
+            expectEqual((trained + heldOut).sorted(), Array(0..<101))
         }
         // The same ones the next time, whatever was read before; others with another seed.
         let again = try numbered(evaluation: fraction)
-        #expect(windows(try again.evaluationBatch(0..<again.evaluationCount)) == heldOut)
+        expectEqual(windows(try again.evaluationBatch(0..<again.evaluationCount)), heldOut)
         if heldOut.count > 2 {
             #expect(windows(try data.evaluationBatch(1..<3)) == Array(heldOut[1..<3]))
             let other = try numbered(evaluation: fraction, seed: 2)
@@ -203,6 +203,6 @@ struct TrainingDataTests {
             for index in 0..<64 { group.addTask { (index, try data.batch(from: index * 31, count: 17)) } }
             return try await group.reduce(into: [:]) { $0[$1.0] = $1.1 }
         }
-        for (index, batch) in expected.enumerated() { #expect(found[index] == batch) }
+        for (index, batch) in expected.enumerated() { expectIdentical(found[index], batch) }
     }
 }

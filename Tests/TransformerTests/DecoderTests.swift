@@ -54,7 +54,7 @@ struct DecoderTests {
             let expected = Array(together[start * c..<(start + length) * c])
             expectClose(copied(decoder.forward(alone, in: workspace)), expected, within: limit)
         }
-        #expect(copied(decoder.forward(batch, in: workspace)) == together)
+        expectEqual(copied(decoder.forward(batch, in: workspace)), together)
         withExtendedLifetime(workspace) {}
     }
 
@@ -66,7 +66,7 @@ struct DecoderTests {
         let before = decoder.hiddenStates(TokenBatch(ids: ids, lengths: [150]))
         ids[130] = (ids[130] + 1) % UInt32(random.vocabulary)
         let after = decoder.hiddenStates(TokenBatch(ids: ids, lengths: [150]))
-        #expect(before.prefix(130 * random.hidden) == after.prefix(130 * random.hidden))
+        expectEqual(before.prefix(130 * random.hidden), after.prefix(130 * random.hidden))
         let changed = (130..<150).filter { before[$0 * random.hidden] != after[$0 * random.hidden] }
         #expect(changed.count == 20)
     }

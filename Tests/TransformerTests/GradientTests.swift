@@ -138,7 +138,7 @@ struct GradientTests {
             let other = gradients(decoder, batch, targets, mode: mode)
             #expect(other.loss == plain.loss)
             for (a, b) in zip(elements(plain.gradients), elements(other.gradients)) {
-                #expect(a.values == b.values, "\(random.name) \(mode) \(a.name)")
+                expectEqual(a.values, b.values, "\(random.name) \(mode) \(a.name)")
             }
         }
     }

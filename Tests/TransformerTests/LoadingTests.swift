@@ -71,7 +71,7 @@ struct LoadingTests {
             let loaded = try Decoder(from: try Checkpoint.open(checkpoint.path), precision: precision)
             #expect(loaded.configuration == original.configuration)
             let expected = precision == .f32 ? original : try random.make(precision: .bf16)
-            #expect(loaded.hiddenStates(batch) == expected.hiddenStates(batch))
+            expectEqual(loaded.hiddenStates(batch), expected.hiddenStates(batch))
         }
     }
 

@@ -1,5 +1,5 @@
 /// Loops over elements in C: what a compiler vectorises well, each built for AVX-512, AVX2 and the baseline and picked
-/// at run time. None allocates, none throws; pointers do not overlap unless a comment says so.
+/// at run time (ck_processor.h). None allocates, none throws; pointers do not overlap unless a comment says so.
 #ifndef CKERNELS_H
 #define CKERNELS_H
 
@@ -10,6 +10,7 @@
 #include "ck_moments.h"
 #include "ck_optimizer.h"
 #include "ck_parallel.h"
+#include "ck_processor.h"
 #include "ck_transformer.h"
 
 #endif

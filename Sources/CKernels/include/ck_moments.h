@@ -1,7 +1,6 @@
 #ifndef CK_MOMENTS_H
 #define CK_MOMENTS_H
 
-#include <stdbool.h>
 #include <stddef.h>
 
 /// Columns of one packed panel; a moment matrix is stored in square blocks of this edge.
@@ -14,11 +13,13 @@ void ck_moments_pack(const float *x, size_t rows, size_t stride, size_t columns,
 /// Adds each of the ck_panel columns' sum over the rows of a packed panel to `sums`.
 void ck_moments_sum(const double *panel, size_t rows, double *sums);
 
-/// block ← block + aᵀ·b in double precision, for two packed panels of `rows` rows; `block` is ck_panel × ck_panel.
-void ck_moments_update(const double *a, const double *b, size_t rows, double *block);
-
-/// The same by one instruction set's kernel; false, and nothing done, where the processor or the build lacks it.
-bool ck_moments_update_by(const char *instruction_set, const double *a, const double *b, size_t rows, double *block);
+/// blocks[p] ← blocks[p] + leftₚᵀ·right in double precision, for `panels` packed panels at `left`, `stride` numbers apart,
+/// and one at `right`, each of `rows` rows. A block is ck_panel × ck_panel numbers; they follow each other.
+///
+/// An element's products are added up in the order of the rows, from zero, and then to the block. Those of numbers in
+/// single precision are exact in double, so that all instruction sets give the same bits.
+void ck_moments_update(const double *left, size_t panels, size_t stride, const double *right, size_t rows,
+                       double *blocks);
 
 /// Adds Σ x, Σ x² and Σ x⁴ of each column, in double precision, to `first`, `second` and `fourth`.
 void ck_column_powers(const float *x, size_t rows, size_t stride, size_t columns, double *first, double *second,
@@ -26,8 +27,5 @@ void ck_column_powers(const float *x, size_t rows, size_t stride, size_t columns
 
 /// sums ← sums + x.
 void ck_add_widened(const float *x, double *sums, size_t count);
-
-/// The widest instruction set that this processor and `ck_moments_update` have: "avx512", "avx2" or "baseline".
-const char *ck_instruction_set(void);
 
 #endif

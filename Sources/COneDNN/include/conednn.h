@@ -1,5 +1,5 @@
 /// Matrix products by oneDNN, the same for its API versions 2 and 3.
-/// All matrices are row-major; a status of 0 means done.
+/// All matrices are row-major; a status of 0 means done, any other that C is as it was.
 #ifndef CONEDNN_H
 #define CONEDNN_H
 
@@ -17,6 +17,10 @@ int conednn_sgemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int6
 /// on the calling thread alone.
 int conednn_bf16_gemm(bool transpose_a, bool transpose_b, bool accumulating, int64_t m, int64_t n, int64_t k,
                       const uint16_t *a, int64_t lda, const uint16_t *b, int64_t ldb, float *c, int64_t ldc);
+
+/// Whether the library multiplies bfloat16 matrices on this processor, within what ONEDNN_MAX_CPU_ISA allows it, by other
+/// means than its reference loop. A product may be refused all the same: ask for its status.
+bool conednn_has_bf16_gemm(void);
 
 /// The library's version as major · 10000 + minor · 100 + patch.
 int conednn_version(void);

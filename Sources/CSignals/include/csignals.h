@@ -10,6 +10,9 @@ int csignals_remember(const char *path);
 /// Forgets what a slot remembers: it was renamed, removed or filled.
 void csignals_forget(int slot);
 
+/// Removes all that is remembered, for a process that ends without going back through its callers.
+void csignals_remove_files(void);
+
 /// Says that this thread is inside a library that reads a file and is not made for damaged ones (HDF5): a crash is then
 /// the file's fault. Returns what it said before, for `csignals_end_reading`. The text must live until then.
 const char *csignals_begin_reading(const char *path);

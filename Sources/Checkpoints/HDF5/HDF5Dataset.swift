@@ -41,8 +41,10 @@ public enum HDF5Dataset {
         }
     }
 
-    /// Throws `cannotWrite` if a file holds more than one dataset, which would be gone with it.
-    private static func requireNoOthers(path: String, place: String) throws(CheckpointError) {
+    /// Throws `cannotWrite` if there is a file that holds other datasets as well, which would be gone with it:
+    /// `writeIntegers` replaces files as a whole.
+    public static func requireNoOthers(path: String, dataset: String) throws(CheckpointError) {
+        let place = "/" + dataset.split(separator: "/").joined(separator: "/")
         let others: [String]
         do {
             let file = try HDF5Group.openFile(path)
@@ -70,7 +72,6 @@ public enum HDF5Dataset {
         guard !components.isEmpty else {
             throw CheckpointError.cannotWrite(path: path, reason: "\"\(dataset)\" names no dataset")
         }
-        try requireNoOthers(path: path, place: "/" + components.joined(separator: "/"))
         let output = try HDF5Output(path: path)
         try output.writeWhole(components, shape: shape, type: chdf5_std_u32, values)
         try output.finish()

@@ -55,6 +55,9 @@ enum HDF5Library {
 
     // At exit the library would try again to flush a file whose disk is full, and crash or hang over it.
     private static let isOpen: Bool = {
+        // The library ends the process where it is another release than the headers that the program was built with, even
+        // one of the same interface, which is all that matters and which the loader has seen to.
+        setenv("HDF5_DISABLE_VERSION_CHECK", "2", 0)
         H5dont_atexit()
         // The library allocates a buffer for each chunk and frees it. The C library then returns the memory to the
         // system and fetches it again, which costs more than the checksum – until it has seen a block of this size freed.

@@ -6,10 +6,10 @@ import Transformer
 public struct LayerError: Sendable {
     public let layer: Int
     public let module: LinearModule
-    /// √(E‖y − ŷ‖² / E‖y‖²) where both read the dense model's activations.
-    public let relative: Double
+    /// √(E‖y − ŷ‖² / E‖y‖²) where both read the dense model's activations; nil if y is zero for all tokens.
+    public let relative: Double?
     /// The same where the converted layer reads what the converted layers before it made.
-    public let inPlace: Double
+    public let inPlace: Double?
     /// E‖y − ŷ‖² over the least that any bottleneck of this rank could leave, the energy beyond the rank of the outputs
     /// with their mean removed (Eckart and Young); nil where it was not asked for, or is nothing.
     public let floorRatio: Double?
@@ -25,6 +25,8 @@ public struct LayerError: Sendable {
             dense.configuration.placement.hasOuterActivation == converted.configuration.placement.hasOuterActivation)
         var (hidden, drifted) = (steps.embed(dense), steps.embed(converted))
         var errors: [LayerError] = []
+        // A part of nothing is no number.
+        func finite(_ quotient: Double) -> Double? { quotient.isFinite ? quotient : nil }
         for layer in 0..<dense.configuration.layers {
             let (from, to) = (dense.weights.layers[layer], converted.weights.layers[layer])
             func compare(_ modules: [LinearModule], _ x: Matrix, _ y: Matrix) throws -> ([Matrix], [Matrix]) {
@@ -42,13 +44,13 @@ public struct LayerError: Sendable {
                         let tail = try WeightedFactors.Problem(
                             weight: dense.weight.doubles(), input: covariance, gradient: nil
                         ).energies().dropFirst(rank).reversed().reduce(0, +)
-                        ratio = tail > 0 ? own / Double(tokens.count) / tail : nil
+                        ratio = finite(own / Double(tokens.count) / tail)
                     }
                     errors.append(
                         LayerError(
                             layer: layer, module: module,
-                            relative: (own / max(energy, .leastNormalMagnitude)).squareRoot(),
-                            inPlace: (there / max(energy, .leastNormalMagnitude)).squareRoot(), floorRatio: ratio))
+                            relative: finite((own / energy).squareRoot()),
+                            inPlace: finite((there / energy).squareRoot()), floorRatio: ratio))
                 }
                 return (outputs, placed)
             }

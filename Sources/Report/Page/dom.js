@@ -101,7 +101,7 @@ const written = (value, text) => (value === null || value === undefined ? null :
 const cellValue = (cell) => (cell !== null && typeof cell === 'object' ? cell.value : cell);
 
 function cellText(cell) {
-  if (cell === null || cell === undefined) return '';
+  if (cell === null || cell === undefined) return '–';
   if (typeof cell === 'object') return cell.text;
   return typeof cell === 'number' ? plain(cell, 6) : String(cell);
 }

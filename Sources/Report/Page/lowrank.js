@@ -121,11 +121,15 @@ function lossRows() {
   });
 }
 
-const perplexity = (loss) => loss.perplexity ?? Math.exp(loss.nats_per_token);
+/** null where it is larger than any number. */
+function perplexity(loss) {
+  const value = loss.perplexity ?? Math.exp(loss.nats_per_token);
+  return Number.isFinite(value) ? value : null;
+}
 
 function drawLosses(width) {
   const rows = lossRows().map(({ text, model, value, colour }) => ({ group: text, label: model, colour,
-    value: value.nats_per_token, text: `${fixed(value.nats_per_token, 3)} (${plain(perplexity(value), 4)})` }));
+    value: value.nats_per_token, text: `${fixed(value.nats_per_token, 3)} (${cellText(written(perplexity(value), (number) => plain(number, 4)))})` }));
   return barChart({ title: 'Loss before and after conversion', rows, name: 'nats per token (perplexity)',
     description: rows.map((row) => `${row.group} ${row.label} ${row.text}`).join(', ') }, width);
 }

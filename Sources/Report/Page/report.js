@@ -112,7 +112,7 @@ function contents() {
 
 /** A record in one line: policy {name: budget, keep: 0.6} is "name budget, keep 0.6". */
 function recordText(value) {
-  if (value === null || value === undefined) return '';
+  if (value === null || value === undefined) return '–';
   if (Array.isArray(value)) return value.map(recordText).join(', ');
   if (value.path && value.sha256) return `${value.path} (${count(value.bytes)} bytes, SHA-256 ${value.sha256})`;
   if (typeof value === 'object') {

@@ -33,7 +33,8 @@ struct PlainTable {
         if isName { return .string(text) }
         if text.isEmpty { return .null }
         if let count = Int(text) { return .integer(count) }
-        guard let value = Double(text), value.isFinite else { return .string(text) }
+        guard let value = Double(text) else { return .string(text) }
+        // One that is not finite is none: rounded, it is null.
         return rounded(value, digits: 8)
     }
 

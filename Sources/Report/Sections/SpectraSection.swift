@@ -168,13 +168,13 @@ private struct RanksTable {
         for row in table.rows {
             var (ranks, numbers): ([Int], [Double]) = ([], [])
             for column in columns { ranks.append(try table.count(row, column.index)) }
-            for column in others { numbers.append(try table.number(row, column)) }
+            for column in others { numbers.append(try table.optionalNumber(row, column) ?? .nan) }
             places.append(
                 SpectraSection.Place(
                     layer: try table.count(row, 0), module: table.text(row, 1), side: table.text(row, 2),
                     tokens: try table.count(row, 3), features: try table.count(row, 4), full: try table.count(row, 5),
-                    ranks: ranks, energyAtQuarter: try table.number(row, energy),
-                    errorAtQuarter: try table.number(row, error), others: numbers))
+                    ranks: ranks, energyAtQuarter: try table.optionalNumber(row, energy),
+                    errorAtQuarter: try table.optionalNumber(row, error), others: numbers))
         }
         self.places = places
     }

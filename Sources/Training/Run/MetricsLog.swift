@@ -3,8 +3,8 @@ import Checkpoints
 /// The numbers of every step of a run, in `metrics.csv` for tables and `metrics.jsonl` for programs.
 ///
 /// Every record is one line of each, written at once: who reads along, or kills the process, finds whole lines. Numbers
-/// are printed so that they read back the same. Where there was no evaluation, and for numbers that JSON does not know,
-/// the field is empty or null.
+/// are printed so that they read back the same. Where there was no evaluation, and for numbers that are not finite, the
+/// field is empty or null; `metrics.jsonl` then has the reason.
 public final class MetricsLog {
     static let fileNames = ["metrics.csv", "metrics.jsonl"]
 
@@ -50,8 +50,8 @@ public final class MetricsLog {
 
 extension StepRecord {
     var tableLine: String {
-        let evaluation = evaluationLoss.map { "\($0)" } ?? ""
-        return "\(step),\(tokens),\(loss),\(evaluation),\(gradientNorm),\(learningRate),\(tokensPerSecond)\n"
+        let numbers = [loss, evaluationLoss, gradientNorm, learningRate, tokensPerSecond].map(csvField)
+        return "\(step),\(tokens),\(numbers.joined(separator: ","))\n"
     }
 
     var jsonLine: String {
@@ -59,6 +59,13 @@ extension StepRecord {
             .integer(step), .integer(tokens), .number(loss), evaluationLoss.map { .number($0) } ?? .null,
             .number(gradientNorm), .number(learningRate), .number(tokensPerSecond),
         ]
-        return JSONValue.object(JSONObject(zip(Self.columns, values).map { ($0, $1) })).text() + "\n"
+        var members = zip(Self.columns, values).map { (key: $0, value: $1) }
+        if !loss.isFinite || !gradientNorm.isFinite {
+            // The sign of what is no number says nothing.
+            func word(_ value: Double) -> String { value.isNaN ? "nan" : "\(value)" }
+            let reason = "skipped: the loss is \(word(loss)), the gradient's norm \(word(gradientNorm))"
+            members.append(("reason", .string(reason)))
+        }
+        return JSONValue.object(JSONObject(members)).text() + "\n"
     }
 }

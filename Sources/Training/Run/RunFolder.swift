@@ -39,6 +39,9 @@ public struct RunFolder {
         output = nil
     }
 
+    /// Throws `CheckpointError.cannotWrite` while a process trains in the folder.
+    public func requireNobodyTrains() throws(CheckpointError) { try FolderClaim.requireNone(on: path) }
+
     /// Where the checkpoint of a step is, or is to be.
     public func checkpointPath(step: Int) -> String { "\(path)/\(Self.name(step: step))" }
 
@@ -141,18 +144,26 @@ final class FolderClaim {
     private let descriptor: Int32
 
     /// Throws `CheckpointError.cannotWrite` while another one is held.
-    convenience init(_ folder: RunFolder) throws(CheckpointError) { try self.init(path: folder.path) }
+    convenience init(_ folder: RunFolder) throws(CheckpointError) {
+        // Who only looks whether there is one holds it for a moment.
+        try self.init(path: folder.path, attempts: 10)
+    }
 
     /// Throws `CheckpointError.cannotWrite` while somebody has this right.
-    static func requireNone(on path: String) throws(CheckpointError) { _ = try FolderClaim(path: path) }
+    static func requireNone(on path: String) throws(CheckpointError) { _ = try FolderClaim(path: path, attempts: 1) }
 
-    private init(path: String) throws(CheckpointError) {
+    private init(path: String, attempts: Int) throws(CheckpointError) {
         descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         guard descriptor >= 0 else { throw .cannotWrite(path: path, reason: systemReason()) }
-        // Some network file systems know no locks; there is nothing to hold there.
-        guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK else {
+        var isTaken = true
+        for attempt in 0..<attempts where isTaken {
+            if attempt > 0 { usleep(10_000) }
+            // Some network file systems know no locks; there is nothing to hold there.
+            isTaken = flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK
+        }
+        guard !isTaken else {
             close(descriptor)
-            throw .cannotWrite(path: path, reason: "another process is training in this folder; choose another name")
+            throw .cannotWrite(path: path, reason: "another process is training in this folder")
         }
     }
 
