@@ -53,7 +53,7 @@ public enum Checkpoint {
         }
         let file = try MappedFile(path)
         guard file.bytes.starts(with: GGUFReader.magic) else { return try openStored(path).tokenizer() }
-        return try GGUFTokenizer(GGUFReader(file), path: path).blob()
+        return try GGUFTokenizer(GGUFParts(file).readers[0], path: path).blob()
     }
 
     /// The signature may stand behind a user block, whose size is a power of two from 512 bytes on.
