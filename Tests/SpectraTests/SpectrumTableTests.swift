@@ -87,7 +87,8 @@ struct SpectrumTableTests {
             ranks.entropyRank, ranks.entropyRankOfSigma, ranks.participationRatio, ranks.stableRank,
             ranks.energyAtQuarter, ranks.relativeErrorAtQuarter,
         ]
-        #expect(numbers.allSatisfy(\.isFinite), "\(numbers)")
+        let areFinite = numbers.allSatisfy { $0.isFinite }
+        #expect(areFinite, "\(numbers)")
         #expect(records[1][8...].map { Double($0)?.bitPattern } == numbers.map(\.bitPattern))
     }
 
