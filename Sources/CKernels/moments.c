@@ -123,7 +123,13 @@ static void tile_baseline(const double *restrict left, const double *restrict ri
         }
     }
 }
-UPDATE(update_baseline, , tile_baseline, 4, 4)
+
+/// Two tiles side by side use whole lines of the right panel.
+static void tiles_baseline(const double *left, const double *right, size_t rows, double *block) {
+    tile_baseline(left, right, rows, block);
+    tile_baseline(left, right + 4, rows, block + 4);
+}
+UPDATE(update_baseline, , tiles_baseline, 4, 8)
 #else
 // 24 sums, four registers for the right panel and one for the left: NEON has 32.
 TILE(tile_baseline, , 2, 6, 4)

@@ -21,12 +21,13 @@ public struct OutputCheck {
 
     /// - Parameters:
     ///   - checkpoints: files or folders of models; what belongs to a model counts besides.
-    ///   - files: other files, or folders of texts. Of a token file `FILE.h5:/dataset` it is the file; `-` is none.
+    ///   - files: other files, or folders of texts. Of a token file `FILE.h5:/dataset` it is the file; `-` is
+    ///     standard input.
     public init(checkpoints: [String?] = [], files: [String?] = []) {
         for path in checkpoints.compactMap({ $0 }) {
             for file in ModelFiles(of: path).paths { add(file) }
         }
-        for path in files.compactMap({ $0 }) where path != "-" {
+        for path in files.compactMap({ $0 == "-" ? "/dev/stdin" : $0 }) {
             add(path)
             add(TokenFile.path(of: path))
             guard FileIdentity.type(of: path) == S_IFDIR else { continue }

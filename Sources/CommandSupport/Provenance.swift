@@ -66,21 +66,25 @@ public enum Provenance {
         return ["path": .string(path), "files": .array(files)]
     }
 
-    /// SHA-256 of a model: of its file, or of a folder's configuration, index and weights – names and contents.
+    /// SHA-256 of a model: of its file, or – names and contents – of a folder's configuration, index and weights, or of all
+    /// its files if it is in several.
     public static func modelDigest(_ path: String) throws(CheckpointError) -> String {
         var status = stat()
         guard stat(path, &status) == 0 else { throw MappedFile.absence(of: path) }
-        guard status.st_mode & S_IFMT == S_IFDIR else { return try sha256(path) }
-        let folder = try HubCache.snapshot(of: path)
-        var lines = ""
-        for name in try folderEntries(folder)
-        where name == "config.json" || name.hasSuffix(".safetensors") || name == "model.safetensors.index.json" {
-            lines += "\(name) \(try sha256("\(folder)/\(name)"))\n"
+        var files = Checkpoint.files(of: path)
+        if status.st_mode & S_IFMT == S_IFDIR {
+            let folder = try HubCache.snapshot(of: path)
+            files = try folderEntries(folder).filter {
+                $0 == "config.json" || $0.hasSuffix(".safetensors") || $0 == "model.safetensors.index.json"
+            }.map { "\(folder)/\($0)" }
+        } else if files.count == 1 {
+            return try sha256(path)
         }
-        var digest = [UInt8](repeating: 0, count: 32)
-        let text = Array(lines.utf8)
-        EVP_Digest(text, text.count, &digest, nil, EVP_sha256(), nil)
-        return hexadecimal(digest)
+        var lines = ""
+        for file in files {
+            lines += "\(file.split(separator: "/").last ?? "") \(try sha256(file))\n"
+        }
+        return sha256(of: Array(lines.utf8))
     }
 
     /// Names in a folder, sorted.

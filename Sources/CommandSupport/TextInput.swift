@@ -90,8 +90,8 @@ public enum TextInput {
         let isStandardInput = isStandardInput(path)
         let descriptor = isStandardInput ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC)
         func failure() -> CheckpointError {
-            errno == ENOENT || errno == ENOTDIR
-                ? .missing(path: path) : .unreadable(path: name(path), reason: String(cString: strerror(errno)))
+            errno == ENOENT || errno == ENOTDIR || errno == ELOOP
+                ? MappedFile.absence(of: path) : .unreadable(path: name(path), reason: String(cString: strerror(errno)))
         }
         guard descriptor >= 0 else { throw failure() }
         defer { if !isStandardInput { close(descriptor) } }
@@ -108,6 +108,7 @@ public enum TextInput {
             guard count > 0 else { break }
             bytes.append(contentsOf: chunk[..<count])
         }
+        if let reason = MappedFile.pointer(bytes) { throw CheckpointError.unreadable(path: name(path), reason: reason) }
         if isStandardInput || !isFile { ReadOnce.keep(bytes, path: path) }
         return bytes
     }

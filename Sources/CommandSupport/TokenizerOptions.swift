@@ -35,10 +35,17 @@ public struct PreTokenizerOptions: ParsableArguments {
     ///
     /// - Throws: `CheckpointError`; `InputError` for a checkpoint that has none.
     public func tokenizer(at path: String) throws -> TokenizerBlob {
-        var blob = try readTokenizer(path)
-        // Some configurations say whether a BOS is put in front.
-        if let source = try? Checkpoint.openStored(path) { blob = SpecialIDs(of: source).completing(blob) ?? blob }
-        return try completing(blob, path: path) ?? blob
+        let blob: TokenizerBlob?
+        do {
+            let source = try Checkpoint.openStored(path)
+            blob = SpecialIDs(of: source).completing(try source.tokenizer())
+        } catch is CheckpointError {
+            blob = try readTokenizer(path)
+        }
+        guard let blob = try completing(blob, path: path) else {
+            throw InputError("\(path): no tokenizer in this checkpoint")
+        }
+        return blob
     }
 }
 

@@ -102,8 +102,10 @@ public struct TrainingMeasurement {
         try check()
         let (product, productFlops) = Machine.largeProduct(decoder.precision)
         let (copy, copiedBytes) = Machine.largeCopy(count: min(64 << 20, masters.parameterCount))
-        product()
-        copy()
+        Timing.warmUp {
+            product()
+            copy()
+        }
         var steps: [Step] = []
         for index in 0...count {
             let beforeCopy = monotonicSeconds()

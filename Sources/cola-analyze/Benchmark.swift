@@ -32,27 +32,53 @@ struct Benchmark {
             result["gemm_\(precision.rawValue)"] = .array(entries.map(\.json))
             result["gemm_peak_\(precision.rawValue)_gflops"] = .number(peaks[precision]! / 1e9)
         }
-        let widths = [configuration.hiddenSize, configuration.intermediateSize]
-        result["moments"] = .array(try widths.map { try moments(features: $0) })
-        result["eigenvalues"] = .array(try widths.map { try eigenvalues($0) })
+        let double = doubleProduct()
+        result["gemm_peak_f64_gflops"] = .number(double / 1e9)
+        let widths = Set(SpectrumLimit.sites(configuration) + [configuration.intermediateSize])
+        let moments = try widths.sorted().map { (width: $0, entry: try self.moments(features: $0)) }
+        result["moments"] = .array(moments.map(\.entry.json))
+        let sizes = Set(SpectrumLimit.sizes(configuration) + [configuration.intermediateSize])
+        let eigenvalues = try sizes.sorted().map { (size: $0, entry: try self.eigenvalues($0)) }
+        result["eigenvalues"] = .array(eigenvalues.map(\.entry.json))
+        let limit = SpectrumLimit(
+            single: peaks[.f32]!, double: double,
+            gram: Dictionary(uniqueKeysWithValues: moments.map { ($0.width, $0.entry.dsyrk) }),
+            eigenproblems: Dictionary(uniqueKeysWithValues: eigenvalues.map { ($0.size, $0.entry.rate) }))
         for precision in Precision.allCases {
-            result["forward_\(precision.rawValue)"] = try forward(configuration, precision)
+            let (json, flopsOfToken) = try forward(configuration, precision)
+            result["forward_\(precision.rawValue)"] = json
+            if precision == .f32 { result["spectrum_limit"] = spectrumLimit(limit, configuration, flopsOfToken) }
         }
         return result
     }
 
-    /// Median seconds of several runs, after a fifth of a second of runs that do not count: threads that have slept may share
-    /// a processor at first.
-    private func median(_ work: () throws -> Void) rethrows -> Double {
-        let warmUpEnd = monotonicSeconds() + 0.2
-        repeat { try work() } while monotonicSeconds() < warmUpEnd
-        var seconds: [Double] = []
-        for _ in 0..<repeats {
-            let start = monotonicSeconds()
-            try work()
-            seconds.append(monotonicSeconds() - start)
-        }
-        return seconds.sorted()[repeats / 2]
+    /// What `spectrum` of 8,192 tokens would take at the rates that were measured.
+    private func spectrumLimit(
+        _ limit: SpectrumLimit, _ configuration: DecoderConfiguration, _ flopsOfToken: Double
+    ) -> JSONValue {
+        let tokens = 8192
+        let flops = Double(tokens) * flopsOfToken / Double(layers) * Double(size.layers)
+        let seconds = limit.seconds(configuration, flops: flops, layers: size.layers, tokens: tokens)
+        let total = seconds.forward + seconds.moments + seconds.decomposition
+        console.note("spectrum of \(tokens) tokens and \(size.layers) layers: \(fixed(total, 1)) s at these rates")
+        return [
+            "tokens": .integer(tokens), "layers": .integer(size.layers), "forward_seconds": .number(seconds.forward),
+            "moments_seconds": .number(seconds.moments), "decomposition_seconds": .number(seconds.decomposition),
+            "seconds": .number(total),
+        ]
+    }
+
+    /// Median seconds of several runs, once the rate is steady.
+    private func median(_ work: @escaping () -> Void) -> Double {
+        Timing.medians(repeats: repeats, [work])[0]
+    }
+
+    /// FLOP/s of the best run of a large product in double precision.
+    private func doubleProduct() -> Double {
+        let (work, flops) = Machine.largeDoubleProduct()
+        let seconds = Timing.samples(repeats: repeats, [work])[0].min() ?? .infinity
+        console.note("product f64: \(fixed(flops / seconds / 1e9, 0)) GFLOP/s at best")
+        return flops / seconds
     }
 
     private func product(inputs: Int, outputs: Int, _ precision: Precision) throws -> (rate: Double, json: JSONValue) {
@@ -85,7 +111,8 @@ struct Benchmark {
         return (rate, json)
     }
 
-    private func moments(features: Int) throws -> JSONValue {
+    /// Moments, and OpenBLAS' DSYRK in turn with them.
+    private func moments(features: Int) throws -> (dsyrk: Double, json: JSONValue) {
         let x = Machine.random(rows, features, seed: 3)
         let scratch = Moments.Scratch()
         let sum = Moments(features: features)
@@ -93,17 +120,22 @@ struct Benchmark {
         let (i, j) = (features / 3, features - 1)
         let expected = (0..<rows).reduce(0.0) { $0 + Double(x[$1, i]) * Double(x[$1, j]) }
         try WrongResult.check("second moment", sum.gram()[i, j], expected, tolerance: 1e-10 * Double(rows))
-        let seconds = median { sum.add(x.view, scratch: scratch) }
+        let (gram, gramFlops) = Machine.doubleGram(rows: rows, features: features)
+        let seconds = Timing.medians(repeats: repeats, [{ sum.add(x.view, scratch: scratch) }, gram])
         // The symmetric half: features² multiply-adds' worth of two FLOPs, halved.
-        let rate = Double(rows * features * features) / seconds
-        console.note("moments of \(features) features: \(fixed(rate / 1e9, 0)) GFLOP/s (symmetric half)")
-        return [
-            "features": .integer(features), "rows": .integer(rows), "milliseconds": .number(seconds * 1e3),
-            "gflops": .number(rate / 1e9),
+        let (rate, dsyrk) = (Double(rows * features * features) / seconds[0], gramFlops / seconds[1])
+        console.note(
+            "moments of \(features) features: \(fixed(rate / 1e9, 0)) GFLOP/s (symmetric half), "
+                + "OpenBLAS' DSYRK \(fixed(dsyrk / 1e9, 0))")
+        let json: JSONValue = [
+            "features": .integer(features), "rows": .integer(rows), "milliseconds": .number(seconds[0] * 1e3),
+            "gflops": .number(rate / 1e9), "dsyrk_gflops": .number(dsyrk / 1e9),
         ]
+        return (dsyrk, json)
     }
 
-    private func eigenvalues(_ n: Int) throws -> JSONValue {
+    /// Eigenvalues on one thread, and as many problems as threads at the same time, which is how spectra are computed.
+    private func eigenvalues(_ n: Int) throws -> (rate: Double, json: JSONValue) {
         let x = Machine.random(n + 7, n, seed: 4)
         let sum = Moments(features: n)
         sum.add(x.view, scratch: .init())
@@ -111,13 +143,28 @@ struct Benchmark {
         let trace = (0..<n).reduce(0.0) { $0 + gram[$1, $1] }
         let values = try Factorization.eigenvalues(ofSymmetric: sum.gram())
         try WrongResult.check("sum of eigenvalues", values.reduce(0, +), trace, tolerance: 1e-10 * trace)
-        let seconds = try median { _ = try Factorization.eigenvalues(ofSymmetric: sum.gram()) }
-        console.note("eigenvalues of \(n)×\(n), one thread: \(fixed(seconds * 1e3, 1)) ms")
-        return ["n": .integer(n), "milliseconds": .number(seconds * 1e3), "threads": 1]
+        let threads = ThreadPool.threads
+        // Its numbers were checked above; here it cannot fail.
+        let seconds = Timing.medians(
+            repeats: repeats,
+            [
+                { _ = try? Factorization.eigenvalues(ofSymmetric: sum.gram()) },
+                { ThreadPool.forEach(threads) { _ in _ = try? Factorization.eigenvalues(ofSymmetric: sum.gram()) } },
+            ])
+        let rate = Double(threads) / seconds[1]
+        console.note(
+            "eigenvalues of \(n)×\(n), one thread: \(fixed(seconds[0] * 1e3, 1)) ms, "
+                + "all threads: \(fixed(rate, 1)) a second")
+        let json: JSONValue = [
+            "n": .integer(n), "milliseconds": .number(seconds[0] * 1e3), "threads": 1,
+            "per_second_all_threads": .number(rate),
+        ]
+        return (rate, json)
     }
 
+    /// The forward pass in turn with a large product, and its FLOPs for each token.
     private func forward(_ configuration: DecoderConfiguration, _ precision: Precision) throws
-        -> JSONValue
+        -> (json: JSONValue, flopsOfToken: Double)
     {
         let weights = DecoderWeights(configuration, precision: precision) { _, _ in .init() }
         var seed: UInt64 = 5
@@ -133,19 +180,9 @@ struct Benchmark {
         // A shared machine's speed drifts: product and forward pass take turns, and the share is that of neighbours.
         let (work, productFlops) = Machine.largeProduct(precision)
         let flops = Double(batch) * decoder.flops(sequenceLength: sequenceLength)
-        decoder.forward(tokens, in: workspace)
-        work()
-        var pairs: [(seconds: Double, share: Double)] = []
-        for _ in 0..<repeats {
-            let start = monotonicSeconds()
-            work()
-            let middle = monotonicSeconds()
-            decoder.forward(tokens, in: workspace)
-            let end = monotonicSeconds()
-            pairs.append((end - middle, flops / (end - middle) / (productFlops / (middle - start))))
-        }
-        let seconds = pairs.map(\.seconds).sorted()[repeats / 2]
-        let share = pairs.map(\.share).sorted()[repeats / 2]
+        let samples = Timing.samples(repeats: repeats, [work, { decoder.forward(tokens, in: workspace) }])
+        let seconds = Timing.median(samples[1])
+        let share = Timing.median(zip(samples[0], samples[1]).map { flops / $1 / (productFlops / $0) })
         let hidden = workspace.hiddenStates(rows: rows)
         let alone = (0..<configuration.hiddenSize).map { hidden[rows - sequenceLength, $0] }
         decoder.forward(TokenBatch(ids: [ids[rows - sequenceLength]], lengths: [1]), in: workspace)
@@ -157,9 +194,10 @@ struct Benchmark {
         console.note(
             "forward \(precision.rawValue), \(layers) layers: \(fixed(Double(rows) / seconds, 0)) tokens/s, "
                 + "\(fixed(flops / seconds / 1e9, 0)) GFLOP/s, \(fixed(100 * share, 0)) % of a large product")
-        return [
+        let json: JSONValue = [
             "layers": .integer(layers), "tokens_per_second": .number(Double(rows) / seconds),
             "gflops": .number(flops / seconds / 1e9), "share_of_gemm_peak": .number(share),
         ]
+        return (json, flops / Double(rows))
     }
 }

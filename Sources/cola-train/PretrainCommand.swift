@@ -169,7 +169,8 @@ struct PretrainCommand: ParsableCommand {
         }
         let path = config ?? preset.rawValue
         if model == .cola {
-            let shapes = try DecoderConfiguration(json: JSONValue.object(values).text(writesNonFinite: true), path: path)
+            let shapes = try DecoderConfiguration(
+                json: JSONValue.object(values).text(writesNonFinite: true), path: path)
             let placement = activation ?? (config == nil ? preset.placement : shapes.placement)
             values = values.withLowRank(rank(of: shapes) ?? 1, placement)
         }

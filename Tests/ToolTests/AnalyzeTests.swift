@@ -147,5 +147,16 @@ struct BenchTests {
         }
         #expect(result["kernels"]?["openblas"]?.stringValue?.isEmpty == false)
         #expect(result["eigenvalues"]?.arrayValue?.compactMap { $0["n"]?.intValue } == [512, 1376])
+        for entry in try #require(result["moments"]?.arrayValue) {
+            #expect(try #require(entry["dsyrk_gflops"]?.doubleValue) > 0)
+        }
+        #expect(try #require(result["gemm_peak_f64_gflops"]?.doubleValue) > 0)
+        let limit = try #require(result["spectrum_limit"])
+        let parts = try ["forward", "moments", "decomposition"].map {
+            try #require(limit["\($0)_seconds"]?.doubleValue)
+        }
+        #expect(parts.allSatisfy { $0 > 0 && $0.isFinite })
+        #expect(limit["seconds"]?.doubleValue == parts[0] + parts[1] + parts[2])
+        #expect(limit["layers"]?.intValue == 8 && limit["tokens"]?.intValue == 8192)
     }
 }

@@ -38,6 +38,9 @@ public enum Checkpoint {
         throw CheckpointError.unreadable(path: path, reason: unknown(bytes))
     }
 
+    /// The files of a model of which one is given: the parts of a divided GGUF file that are there, otherwise that one.
+    public static func files(of path: String) -> [String] { GGUFParts.paths(of: path) ?? [path] }
+
     /// The tokenizer that a checkpoint carries, or a folder in which there is nothing else; of a GGUF file, which may hold
     /// a vocabulary only or a model of any family, no more than that is read. Nil if there is none.
     ///
@@ -50,11 +53,8 @@ public enum Checkpoint {
         }
         let file = try MappedFile(path)
         guard file.bytes.starts(with: GGUFReader.magic) else { return try openStored(path).tokenizer() }
-        return try GGUFTokenizer(GGUFReader(file), path: path).blob()
+        return try GGUFTokenizer(GGUFParts(file).readers[0], path: path).blob()
     }
-
-    /// The files of a model of which one is given: the parts of a divided GGUF file that are there, otherwise that one.
-    public static func files(of path: String) -> [String] { GGUFParts.paths(of: path) ?? [path] }
 
     /// The signature may stand behind a user block, whose size is a power of two from 512 bytes on.
     private static func isHDF5(_ bytes: UnsafeRawBufferPointer) -> Bool {

@@ -114,12 +114,12 @@ struct GGUFConfiguration {
             object["attention_bias"] = .bool(names.contains("model.layers.0.self_attn.q_proj.bias"))
             object["mlp_bias"] = .bool(names.contains("model.layers.0.mlp.gate_proj.bias"))
         }
-        let keys = [
+        let specialKeys = [
             "tokenizer.ggml.bos_token_id": "bos_token_id", "tokenizer.ggml.eos_token_id": "eos_token_id",
             "tokenizer.ggml.padding_token_id": "pad_token_id",
         ]
         for special in reader.specialIDs {
-            guard let name = keys[special.key] else { continue }
+            guard let name = specialKeys[special.key] else { continue }
             if let id = special.id(below: vocabulary(embedding)) { object[name] = .integer(id) }
         }
         for (key, value) in reader.values where key.hasPrefix("\(architecture).") {
@@ -137,15 +137,6 @@ struct GGUFConfiguration {
         }
         return .object(object)
     }
-
-    /// What is read here, and what says nothing about the arithmetic.
-    private static let known: Set<Substring> = [
-        "embedding_length", "attention.head_count", "attention.head_count_kv", "attention.key_length",
-        "attention.value_length", "attention.layer_norm_rms_epsilon", "attention.sliding_window", "block_count",
-        "context_length", "feed_forward_length", "vocab_size", "expert_count", "rope.freq_base", "rope.dimension_count",
-        "rope.scaling.type", "rope.scaling.factor", "rope.scale_linear", "rope.scaling.original_context_length",
-        "rope.scaling.finetuned", "tensor_data_layout",
-    ]
 
     /// Number of ids that stand for tokens: rows of the embedding, or the tokens of the file's vocabulary if it has fewer.
     private func vocabulary(_ embedding: TensorInfo) -> Int {
@@ -166,6 +157,15 @@ struct GGUFConfiguration {
         }
         return warnings
     }
+
+    /// What is read here, and what says nothing about the arithmetic.
+    private static let known: Set<Substring> = [
+        "embedding_length", "attention.head_count", "attention.head_count_kv", "attention.key_length",
+        "attention.value_length", "attention.layer_norm_rms_epsilon", "attention.sliding_window", "block_count",
+        "context_length", "feed_forward_length", "vocab_size", "expert_count", "rope.freq_base", "rope.dimension_count",
+        "rope.scaling.type", "rope.scaling.factor", "rope.scale_linear", "rope.scaling.original_context_length",
+        "rope.scaling.finetuned", "tensor_data_layout",
+    ]
 
     // MARK: - Scaling of the rotation
 

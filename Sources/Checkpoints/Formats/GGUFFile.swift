@@ -51,6 +51,7 @@ public final class GGUFFile: TensorSource {
         var problems: [String] = []
         let geometry = try GGUFConfiguration(reader, architecture: architecture, path: file.path)
         let all = parts.readers.enumerated().flatMap { part, reader in reader.tensors.map { (part, $0) } }
+        var places: [String: Int] = [:]
         for (part, tensor) in all {
             if tensor.name == "rope_freqs.weight", !tensor.isEmpty {
                 frequencies = try Self.frequencies(tensor, file: parts.files[part])
@@ -61,6 +62,10 @@ public final class GGUFFile: TensorSource {
             let info = TensorInfo(
                 name: name, shape: tensor.shape, storedType: tensor.typeName, storedBytes: tensor.bytes,
                 obstacle: tensor.obstacle)
+            if let other = places.updateValue(part, forKey: name) {
+                problems.append("\(tensor.name): in \(parts.files[other].path) and \(parts.files[part].path)")
+                continue
+            }
             tensors.append(info)
             guard let type = tensor.type else { continue }
             var place = StoredTensor(info: info, type: type, offset: tensor.offset)
@@ -71,17 +76,16 @@ public final class GGUFFile: TensorSource {
                 }
                 place.interleavedHeads = heads
             }
-            if let other = stored.updateValue((part, place), forKey: name) {
-                problems.append("\(tensor.name): in \(parts.files[other.part].path) and \(parts.files[part].path)")
-            }
+            stored[name] = (part, place)
         }
         guard problems.isEmpty else { throw .tensors(path: file.path, problems: problems) }
         self.stored = stored
         self.tensors = tensors
         configuration = try geometry.json(tensors: tensors, frequencies: frequencies).text(indent: 2)
-        warnings = try tensors.first { $0.name == "model.embed_tokens.weight" }.map {
-            embedding throws(CheckpointError) in try geometry.warnings(embedding: embedding)
-        } ?? []
+        warnings =
+            try tensors.first { $0.name == "model.embed_tokens.weight" }.map { embedding throws(CheckpointError) in
+                try geometry.warnings(embedding: embedding)
+            } ?? []
         provenance = Self.provenance(reader)
     }
 

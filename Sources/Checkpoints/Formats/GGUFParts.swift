@@ -18,7 +18,8 @@ struct GGUFParts {
         guard let name = PartName(file.path), name.number == number, name.count == count else {
             throw .invalid(
                 path: file.path, place: "metadata split.no", found: "part \(number) of \(count)",
-                expected: "a file named NAME\(PartName.ending(number, of: count)), from which the other parts' names follow"
+                expected:
+                    "a file named NAME\(PartName.ending(number, of: count)), from which the other parts' names follow"
             )
         }
         for other in 1...count where other != number {
@@ -46,7 +47,8 @@ struct GGUFParts {
     private static func number(_ reader: GGUFReader, _ path: String, count: Int) throws(CheckpointError) -> Int {
         guard let index = try reader.count("split.no"), index < count, count <= PartName.largest else {
             throw .invalid(
-                path: path, place: "metadata split.no", found: try reader.count("split.no").map { "\($0)" } ?? "nothing",
+                path: path, place: "metadata split.no",
+                found: try reader.count("split.no").map { "\($0)" } ?? "nothing",
                 expected: "the number of a part, 0 to \(count - 1)")
         }
         return index + 1
