@@ -58,7 +58,9 @@ public struct RankOptions: ParsableArguments {
                 throw ValidationError("\(name) \(value): expected a number above 0, at most 1.")
             }
         }
-        if multiple < 1 { throw ValidationError("--multiple \(multiple): expected at least 1.") }
+        if !(1...1 << 30).contains(multiple) {
+            throw ValidationError("--multiple \(multiple): expected 1 to \(1 << 30).")
+        }
     }
 
     /// The policy that was asked for; nil if none was.

@@ -53,6 +53,9 @@ public struct TrainingSettings: Sendable, Equatable {
         ] {
             try require((least...1 << 30).contains(value), name, value, "\(least) to \(1 << 30)")
         }
+        try require(
+            batch <= (1 << 30) / sequenceLength, "batch", "\(batch) sequences of \(sequenceLength) tokens",
+            "at most \(1 << 30) tokens")
         try require((0..<1).contains(evaluationFraction), "evaluation fraction", evaluationFraction, "0 up to below 1")
         try require((0...1).contains(teacherShare), "teacher share", teacherShare, "0 to 1")
         try require(clip >= 0 && clip < .infinity, "clip", clip, "a number from 0")

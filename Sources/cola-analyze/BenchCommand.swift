@@ -41,10 +41,11 @@ struct BenchCommand: ParsableCommand {
     var quiet = false
 
     func validate() throws {
-        for (name, value) in [
-            ("--layers", layers), ("--batch", batch), ("--sequence-length", sequenceLength), ("--repeats", repeats),
-        ] where value < 1 {
-            throw ValidationError("\(name) \(value): expected at least 1.")
+        for (name, value, most) in [
+            ("--layers", layers, 1 << 16), ("--batch", batch, 1 << 20), ("--sequence-length", sequenceLength, 1 << 20),
+            ("--repeats", repeats, 1 << 20),
+        ] where !(1...most).contains(value) {
+            throw ValidationError("\(name) \(value): expected 1 to \(most).")
         }
     }
 

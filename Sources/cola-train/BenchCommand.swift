@@ -48,11 +48,11 @@ struct BenchCommand: ParsableCommand {
     var quiet = false
 
     func validate() throws {
-        for (name, value) in [
-            ("--layers", layers ?? 1), ("--rank", rank ?? 1), ("--batch", batch), ("--sequence-length", sequenceLength),
-            ("--steps", steps),
-        ] where value < 1 {
-            throw ValidationError("\(name) \(value): expected at least 1.")
+        for (name, value, most) in [
+            ("--layers", layers ?? 1, 1 << 16), ("--rank", rank ?? 1, 1 << 20), ("--batch", batch, 1 << 20),
+            ("--sequence-length", sequenceLength, 1 << 20), ("--steps", steps, 1 << 20),
+        ] where !(1...most).contains(value) {
+            throw ValidationError("\(name) \(value): expected 1 to \(most).")
         }
         if sequenceLength < 2 { throw ValidationError("--sequence-length 1: expected at least 2.") }
     }

@@ -87,8 +87,7 @@ struct SpectrumTableTests {
             ranks.entropyRank, ranks.entropyRankOfSigma, ranks.participationRatio, ranks.stableRank,
             ranks.energyAtQuarter, ranks.relativeErrorAtQuarter,
         ]
-        let areFinite = numbers.allSatisfy { $0.isFinite }
-        #expect(areFinite, "\(numbers)")
+        #expect(numbers.allSatisfy { $0.isFinite }, "\(numbers)")
         #expect(records[1][8...].map { Double($0)?.bitPattern } == numbers.map(\.bitPattern))
     }
 

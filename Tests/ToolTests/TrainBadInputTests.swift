@@ -191,7 +191,7 @@ struct TrainBadInputTests {
         arguments: [
             ("memory", "cola-m", "setting memory: found cola-m for a dense model, expected plain or checkpoint"),
             ("warmup", "9", "setting warm-up steps: found 9, expected from 0 to the run's 8 steps"),
-            ("steps", "0", "setting steps: found 0, expected at least 1"),
+            ("steps", "0", "setting steps: found 0, expected 1 to 1073741824"),
             ("learning-rate", "0", "setting learning rate: found 0.0"),
             ("learning-rate", "nan", "setting learning rate: found nan"),
             ("learning-rate", "inf", "setting learning rate: found inf"),

@@ -66,7 +66,7 @@ struct ScheduleTests {
         for peak in [0, -1e-3, .infinity, .nan] { #expect(name(peak: peak) == "learning rate") }
         for floor in [-0.1, 1.1, .infinity, .nan] { #expect(name(floor: floor) == "learning-rate floor") }
         for warmup in [-1, 10] { #expect(name(warmup: warmup) == "warm-up steps") }
-        for total in [0, -3] { #expect(name(warmup: 0, total: total) == "steps") }
+        for total in [0, -3, .max] { #expect(name(warmup: 0, total: total) == "steps") }
     }
 
     @Test("Is written and read as JSON, and checked when read")

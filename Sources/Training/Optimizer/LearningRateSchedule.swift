@@ -31,8 +31,8 @@ public struct LearningRateSchedule: Codable, Equatable, Sendable {
         guard peak > 0, peak < .infinity else {
             throw .setting(name: "learning rate", found: "\(peak)", expected: "a number above 0")
         }
-        guard totalSteps >= 1 else {
-            throw .setting(name: "steps", found: "\(totalSteps)", expected: "at least 1")
+        guard (1...1 << 30).contains(totalSteps) else {
+            throw .setting(name: "steps", found: "\(totalSteps)", expected: "1 to \(1 << 30)")
         }
         guard warmupSteps >= 0, warmupSteps <= totalSteps else {
             throw .setting(
