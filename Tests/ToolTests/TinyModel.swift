@@ -243,6 +243,19 @@ extension TinyModel {
 
     var gguf: [UInt8] { gguf() }
 
+    /// One file of several, counted from 0, as gguf-split makes them.
+    func ggufPart(_ number: Int, of count: Int) -> [UInt8] {
+        var part = self
+        let cuts = (0...count).map { $0 * tensors.count / count }
+        part.tensors = Array(tensors[cuts[number]..<cuts[number + 1]])
+        return part.gguf(
+            without: number == 0 ? [] : metadata.map(\.key),
+            numbers: [
+                ("split.no", Int32(number)), ("split.count", Int32(count)),
+                ("split.tensors.count", Int32(tensors.count)),
+            ])
+    }
+
     /// Without some keys of the metadata, and with signed numbers under others.
     func gguf(without keys: [String] = [], numbers: [(key: String, value: Int32)] = []) -> [UInt8] {
         let metadata =
