@@ -176,9 +176,10 @@ struct TextInputTests {
 
     @Test("The file behind standard input is no output, and a stand-in for a file is no text")
     func standIns() throws {
+        #expect(link(workplace.file("text.txt"), workplace.file("text.u16")) == 0)
         try workplace.refuse(
             73, .convert, ["tokenize", "-", "--tokenizer", "own.h5", "--out", "text.u16", "--quiet"],
-            mentions: ["text.u16", "read from"], before: "ln -f text.txt text.u16", after: "< text.txt")
+            mentions: ["text.u16", "read from"], after: "< text.txt")
         try workplace.write("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "lfs.txt")
         try workplace.refuse(
             65, .analyze, ["perplexity", "own.h5", "--text", "lfs.txt", "--quiet"], mentions: ["lfs.txt: ", "git-lfs"])
