@@ -241,7 +241,11 @@ extension TinyModel {
         }
     }
 
-    var gguf: [UInt8] {
+    var gguf: [UInt8] { gguf(values: [:]) }
+
+    /// The same with further values in its metadata.
+    func gguf(values: KeyValuePairs<String, Float>) -> [UInt8] {
+        let metadata = metadata + values.map { ($0.key, littleEndian(UInt32(6)) + littleEndian($0.value)) }
         var out = Array("GGUF".utf8) + littleEndian(UInt32(3))
         out += littleEndian(UInt64(tensors.count)) + littleEndian(UInt64(metadata.count))
         for (key, value) in metadata { out += Self.string(key) + value }
