@@ -152,7 +152,8 @@ struct BadCheckpointTests {
         try workplace.write(TinyModel.tokenizerJSON, "hf/tokenizer.json")
         try workplace.write(TinyModel.dense.safetensors(type: "I32"), "hf/model.safetensors")
         try refuse(
-            "hf", "hf/model.safetensors: tensor model.embed_tokens.weight: found elements of type i32, expected ")
+            "hf", "hf: ", "model.embed_tokens.weight: elements of type i32, expected f64",
+            "model.layers.1.mlp.down_proj.weight: elements of type i32")
     }
 
     @Test("Weights that are no numbers, with their place", arguments: [Float.nan, .infinity, -.infinity])

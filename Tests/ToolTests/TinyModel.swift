@@ -256,11 +256,15 @@ extension TinyModel {
             ])
     }
 
-    /// Without some keys of the metadata, and with signed numbers under others.
-    func gguf(without keys: [String] = [], numbers: [(key: String, value: Int32)] = []) -> [UInt8] {
+    /// Without some keys of the metadata, and with signed or floating-point numbers under others.
+    func gguf(
+        without keys: [String] = [], numbers: [(key: String, value: Int32)] = [],
+        values: KeyValuePairs<String, Float> = [:]
+    ) -> [UInt8] {
         let metadata =
             self.metadata.filter { !keys.contains($0.key) }
             + numbers.map { ($0.key, littleEndian(UInt32(5)) + littleEndian($0.value)) }
+            + values.map { ($0.key, littleEndian(UInt32(6)) + littleEndian($0.value)) }
         var out = Array("GGUF".utf8) + littleEndian(UInt32(3))
         out += littleEndian(UInt64(tensors.count)) + littleEndian(UInt64(metadata.count))
         for (key, value) in metadata { out += Self.string(key) + value }
