@@ -60,7 +60,8 @@ public final class ByteLevelBPETokenizer: Tokenizer {
         if addSpecialTokens { encoding.output.append(contentsOf: definition.suffixIDs) }
         if let byte = encoding.unencodable {
             throw .encodingFailed(
-                reason: "the vocabulary has no token for the byte 0x\(String(byte, radix: 16, uppercase: true)), and the "
+                reason:
+                    "the vocabulary has no token for the byte 0x\(String(byte, radix: 16, uppercase: true)), and the "
                     + "unk_token \(quoted(model.missingUnknown ?? "")) is not in it either")
         }
         let cache = encoding.cache

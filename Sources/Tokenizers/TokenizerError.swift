@@ -7,7 +7,7 @@ public enum TokenizerError: Error, Equatable, Sendable, CustomStringConvertible 
     /// The tokenizer is sound but of a kind that this package does not understand.
     case unsupported(path: String, feature: String, found: String, understood: String)
     /// A byte-level vocabulary of which nothing says by which rule text is cut into words: a GGUF file's without
-    /// `tokenizer.ggml.pre` (`found` is nil), or with a rule that is not known.
+    /// `tokenizer.ggml.pre` (`found` is nil), or with a rule that is not known or `default`.
     case noRule(path: String, found: String?)
     /// A text could not be turned into ids.
     case encodingFailed(reason: String)
@@ -18,7 +18,7 @@ public enum TokenizerError: Error, Equatable, Sendable, CustomStringConvertible 
         case .unsupported(let path, let feature, let found, let understood):
             "\(path): \(feature) is not supported: found \(found); understood: \(understood)"
         case .noRule(let path, let found):
-            "\(path): tokenizer.ggml.pre: found \(found.map { "\"\($0)\", a rule that is not known" } ?? "nothing"), so that "
+            "\(path): tokenizer.ggml.pre: found \(UncutVocabulary.describe(found)), so that "
                 + "it is not known how this vocabulary cuts text into words; give the model's own tokenizer with "
                 + "--tokenizer FILE, or name the rule with --pre-tokenizer "
                 + PreTokenizerRule.examples.joined(separator: ", ")

@@ -232,7 +232,8 @@ struct TokenizerReader {
         _ processor: JSONValue, _ key: String, isKnown: (UInt32) -> Bool
     ) throws(TokenizerError) -> UInt32 {
         guard let spelling = processor[key]?[0]?.stringValue else {
-            throw damaged("post_processor.\(key) is \(processor[key]?.text() ?? "missing"), expected a token and its id")
+            throw damaged(
+                "post_processor.\(key) is \(processor[key]?.text() ?? "missing"), expected a token and its id")
         }
         let id = try id(processor[key]?[1], of: spelling)
         guard isKnown(id) else { throw damaged("post_processor: \(quoted(spelling)) has the unknown id \(id)") }

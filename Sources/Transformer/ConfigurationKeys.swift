@@ -34,7 +34,8 @@ enum ConfigurationKeys {
 
     /// Documentation, generation, training, and what concerns programs rather than models – those that sound like more.
     private static let harmless: Set<String> = [
-        "temperature", "is_llama_config", "num_logits_to_keep", "logits_to_keep", "output_logits", "output_router_logits",
+        "temperature", "is_llama_config", "num_logits_to_keep", "logits_to_keep", "output_logits",
+        "output_router_logits",
         "chunk_size_feed_forward", "renormalize_logits", "logits_processor", "guidance_scale", "sliding_window_pattern",
         "normalize_gradients", "max_grad_norm", "gradient_clipping", "context_window", "context_window_size",
         "max_context_window", "use_swiglu",
@@ -45,7 +46,8 @@ enum ConfigurationKeys {
 
     /// Words of keys that concern training and caches, whatever else is in them.
     private static let harmlessWords: Set<Substring> = [
-        "dropout", "drop", "pdrop", "layerdrop", "init", "initializer", "initialization", "std", "loss", "coef", "coeff",
+        "dropout", "drop", "pdrop", "layerdrop", "init", "initializer", "initialization", "std", "loss", "coef",
+        "coeff",
         "cache", "jitter", "checkpointing", "offload",
     ]
 
@@ -90,6 +92,7 @@ enum ConfigurationKeys {
         // These replace 1/√D; 1 is not neutral.
         "attention_multiplier": attentionScale, "attention_scale": attentionScale, "attn_scale": attentionScale,
         "softmax_scale": attentionScale, "attention_scaling": attentionScale,
+        "llama.attention.scale": attentionScale, "qwen2.attention.scale": attentionScale,
         "query_pre_attn_scalar": .number { Double($0.headSize) }, "scale_attn_weights": isTrue,
         "rotary_dim": .number { Double($0.rotary.rotatedSize(of: $0.headSize)) },
         "rotary_pct": .number { $0.rotary.share }, "rotary_percent": .number { $0.rotary.share },

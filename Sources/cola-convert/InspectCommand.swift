@@ -29,8 +29,8 @@ struct InspectCommand: ParsableCommand {
         let blob: TokenizerBlob?
         do { blob = try source.tokenizer() } catch { return "not readable: \(error)" }
         if let vocabulary = blob.flatMap({ UncutVocabulary($0) }) {
-            let rule = vocabulary.ruleName.map { "with the rule \($0), which is not known" } ?? "without a rule"
-            return "byte-level vocabulary \(rule) for cutting text (tokenizer.ggml.pre)"
+            let rule = UncutVocabulary.describe(vocabulary.ruleName)
+            return "byte-level vocabulary without a rule for cutting text (tokenizer.ggml.pre: \(rule))"
         }
         return switch blob?.content {
         case .tokenizerJSON(let bytes): "tokenizer.json, \(byteCount(bytes.count))"

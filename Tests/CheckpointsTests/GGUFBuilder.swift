@@ -53,6 +53,8 @@ struct GGUFBuilder {
     var metadata: [(key: String, value: Value)]
     var tensors: [(name: String, shape: [Int], values: [Float])]
     var alignment = 32
+    /// Numbers of the types of tensors that are not f32, whatever bytes they then have.
+    var types: [String: UInt32] = [:]
 
     /// A tiny dense model: hidden 8, two heads of size 4, one of keys and values, one layer, tied.
     static func model(architecture: String = "llama", biases: Bool = false) -> Self {
@@ -102,7 +104,7 @@ struct GGUFBuilder {
             out +=
                 Self.string(name) + littleEndian([UInt32(shape.count)])
                 + littleEndian(shape.reversed().map(UInt64.init))
-            out += littleEndian([UInt32(0)]) + littleEndian([UInt64(data.count)])
+            out += littleEndian([types[name] ?? 0]) + littleEndian([UInt64(data.count)])
             data += littleEndian(values)
             data += [UInt8](repeating: 0, count: (alignment - data.count % alignment) % alignment)
         }

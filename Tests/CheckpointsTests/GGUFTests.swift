@@ -184,12 +184,60 @@ import Testing
         #expect { try open(builder) } throws: { ($0 as? CheckpointError)?.description.contains(word) ?? false }
     }
 
-    @Test("tensors that do not belong, stand twice or overlap are refused")
+    @Test("tensors without elements, of types that are not read and of other models are listed under their names")
+    func others() throws {
+        var builder = GGUFBuilder.model()
+        builder.tensors.insert(("blk.0.marker", [0], []), at: 0)
+        builder.tensors.insert(("blk.0.ffn_gate_inp.weight", [1, 8], [Float](repeating: 2, count: 8)), at: 4)
+        builder.tensors.append(("later", [3, 8], [Float](repeating: 1, count: 24)))
+        builder.tensors.append(("half", [8, 4], [Float](repeating: 1, count: 9)))
+        builder.tensors.append(("blk.0.nothing", [5, 0], []))
+        builder.types = ["later": 99, "half": 39, "blk.0.nothing": 99, "blk.0.marker": 20]
+        let source = try open(builder)
+        let names = ["blk.0.marker", "blk.0.ffn_gate_inp.weight", "later", "half", "blk.0.nothing"]
+        let found = names.compactMap { source.info($0) }
+        #expect(found.map(\.storedType) == ["IQ4_NL", "f32", "type 99", "MXFP4", "type 99"])
+        #expect(found.map(\.shape) == [[0], [1, 8], [3, 8], [8, 4], [5, 0]])
+        // A tensor of an unknown type reaches to the next one, or to the end.
+        #expect(found.map(\.storedBytes) == [0, 32, 96, 64, 0])
+        expectSameBits(try elements(source, names[1]), [Float](repeating: 2, count: 8))
+        for name in ["later", "half"] { #expect { try source.read(name) } throws: { "\($0)".contains(name) } }
+        for (name, values) in [
+            ("output_norm.weight", "model.norm.weight"), ("token_embd.weight", "model.embed_tokens.weight"),
+        ] {
+            let expected = try #require(builder.tensors.first { $0.name == name }).values
+            expectSameBits(try elements(source, values), expected, name)
+        }
+    }
+
+    @Test("extents whose product does not fit are refused, also where one is 0", arguments: [0, 1, 99] as [UInt32])
+    func extents(type: UInt32) throws {
+        for shape in [[1 << 62, 1 << 62, 0], [0, 1 << 62, 1 << 62], [1 << 62, 16], [1 << 61]] {
+            var builder = GGUFBuilder.model()
+            builder.tensors.append(("x", shape, [1, 2, 3]))
+            builder.types = ["x": type]
+            #expect(throws: CheckpointError.self) { try open(builder) }
+        }
+    }
+
+    @Test("values of the architecture that have no key of Hugging Face's keep their own")
+    func otherValues() throws {
+        var builder = GGUFBuilder.model()
+        builder.set("llama.attention.scale", .f32(0.25))
+        builder.set("llama.attention.causal", .bool(true))
+        builder.set("llama.expert_used_count", .u32(0))
+        builder.set("llama.rope.dimension_sections", .i32s([1, 2]))
+        builder.set("general.file_type", .u32(1))
+        let values = try configuration(builder)
+        #expect(values["llama.attention.scale"] == 0.25 && values["llama.attention.causal"] == true)
+        #expect(values["llama.expert_used_count"] == 0)
+        #expect(values["llama.rope.dimension_sections"] == "an array of 2 values")
+        #expect(values["general.file_type"] == nil && values["llama.block_count"] == nil)
+    }
+
+    @Test("tensors that stand twice or overlap are refused")
     func directory() throws {
         var builder = GGUFBuilder.model()
-        builder.tensors.append(("blk.0.ffn_gate_inp.weight", [1], [0]))
-        #expect { try open(builder) } throws: { "\($0)".contains("ffn_gate_inp") }
-        builder = .model()
         builder.tensors.append(builder.tensors[0])
         #expect { try open(builder) } throws: { "\($0)".contains("second time") }
         // The offset of the second tensor stands behind its name, one extent and its type.
@@ -202,8 +250,9 @@ import Testing
             #expect { try GGUFFile(path: path) } throws: { "\($0)".contains(word) }
         }
         bytes[place - 4] = 16
+        bytes[place] = 160
         let path = try folder.write(bytes, "model.gguf")
-        #expect { try GGUFFile(path: path) } throws: { "\($0)".contains("IQ2_XXS") }
+        #expect(try GGUFFile(path: path).info("model.layers.0.input_layernorm.weight")?.storedType == "IQ2_XXS")
     }
 
     @Test("absurd counts are refused without memory for them")

@@ -153,7 +153,7 @@ import Testing
                 return try #require(try self.blob(builder))
             }()
             let vocabulary = try #require(UncutVocabulary(blob))
-            #expect(vocabulary.ruleName == (pre == "falcon" ? "falcon" : nil))
+            #expect(vocabulary.ruleName == pre)
             for name in ["gpt-2", "smollm", "llama3", "qwen2"] {
                 let expected = try json(pre: name) {
                     $0.set("tokenizer.ggml.add_eos_token", .bool(true))

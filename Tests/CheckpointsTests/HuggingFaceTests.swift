@@ -59,15 +59,34 @@ import Testing
     @Test(
         "an index that does not fit its shards is refused",
         arguments: [
-            #""model.norm.weight":"model-00002-of-00002.safetensors","lm_head.weight":"model-00002-of-00002.safetensors""#,
-            #""model.norm.weight":"model-00001-of-00002.safetensors","x":"model-00001-of-00002.safetensors""#,
             #""model.norm.weight":"../model-00001-of-00002.safetensors""#, #""model.norm.weight":"gone.safetensors""#,
             #""model.norm.weight":3"#, "",
-            #""lm_head.weight":"model-00001-of-00002.safetensors","model.norm.weight":"model-00002-of-00002.safetensors""#,
         ])
     func badIndex(map: String) throws {
         try shards(map)
         #expect(throws: CheckpointError.self) { try Checkpoint.open(folder.path) }
+    }
+
+    @Test("what an index and its shards say differently is said of each tensor")
+    func contradictions() throws {
+        let (one, two) = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+        try shards(#""model.norm.weight":"\#(two)","x":"\#(one)","y":"\#(two)""#)
+        let source = try Checkpoint.open(folder.path)
+        #expect(source.contradictions.map(\.name) == ["model.norm.weight", "x", "y", "lm_head.weight"])
+        let words = ["but in \(folder.path)/\(one)", "nor in another", "nor in another", "but not in the index"]
+        for (contradiction, word) in zip(source.contradictions, words) {
+            #expect(contradiction.problem.contains(word), "\(contradiction)")
+        }
+        #expect(source.warnings == source.contradictions.map { "\(folder.path): \($0.problem)" })
+    }
+
+    @Test("a shard that is not there is one only if something is in it that is needed")
+    func missingShard() throws {
+        let (one, gone) = ("model-00001-of-00002.safetensors", "model-00003-of-00003.safetensors")
+        try shards(#""model.norm.weight":"\#(one)","lm_head.weight":"\#(gone)""#)
+        #expect(throws: CheckpointError.missing(path: "\(folder.path)/\(gone)")) { try Checkpoint.open(folder.path) }
+        _ = try folder.write(#"{"tie_word_embeddings": true}"#, "config.json")
+        #expect(try Checkpoint.open(folder.path).contradictions.map(\.name) == ["lm_head.weight"])
     }
 
     @Test("names of CoLA-M become canonical, and two tensors for one name are an error")

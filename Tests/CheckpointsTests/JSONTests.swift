@@ -18,6 +18,22 @@ import Testing
         #expect(value["b"]?[7] == nil)
     }
 
+    @Test("numbers of Python that are not finite, where they are allowed")
+    func nonFinite() throws {
+        let text = #"{"a":[NaN,Infinity,-Infinity,1e999,-1]}"#
+        let value = try JSONValue(parsing: text, allowsNonFinite: true)
+        let numbers = value["a"]?.arrayValue?.compactMap(\.doubleValue) ?? []
+        #expect(numbers.count == 5 && numbers[0].isNaN && Array(numbers[1...]) == [.infinity, -.infinity, .infinity, -1])
+        #expect(value.text(writesNonFinite: true) == #"{"a":[NaN,Infinity,-Infinity,Infinity,-1]}"#)
+        #expect(value.text() == #"{"a":[null,null,null,null,-1]}"#)
+        for text in ["NaN", "Infinity", "-Infinity", "1e999", "[NaN]"] {
+            #expect(throws: JSONError.self) { try JSONValue(parsing: text) }
+        }
+        for text in ["Nan", "nan", "+Infinity", "-NaN", "Inf", "- Infinity", "-I"] {
+            #expect(throws: JSONError.self) { try JSONValue(parsing: text, allowsNonFinite: true) }
+        }
+    }
+
     @Test("integers end at 64 bits")
     func integers() throws {
         #expect(try JSONValue(parsing: "9223372036854775807") == .integer(.max))

@@ -59,7 +59,10 @@ import Testing
             (#"{"a":{"dtype":"F32","shape":[0,4611686018427387904,8],"data_offsets":[0,0]}}"#, 0),
             (#"{"a":{"dtype":"F32","shape":[4611686018427387904,8],"data_offsets":[0,0]}}"#, 0),
             (#"{"a":{"dtype":"F32","shape":[2.0],"data_offsets":[0,8]}}"#, 8),
-            (#"{"a":{"dtype":"F33","shape":[2],"data_offsets":[0,8]}}"#, 8),
+            (#"{"a":{"dtype":"F33","shape":[65],"data_offsets":[0,7]}}"#, 7),
+            (#"{"a":{"dtype":"F33","shape":[4611686018427387904,8],"data_offsets":[0,8]}}"#, 8),
+            (#"{"a":{"dtype":"F4","shape":[3],"data_offsets":[0,2]}}"#, 2),
+            (#"{"a":{"dtype":"C64","shape":[2],"data_offsets":[0,8]}}"#, 8),
             (#"{"a":{"shape":[2],"data_offsets":[0,8]}}"#, 8), (#"{"a":3}"#, 0), ("[]", 0), ("{} x", 0),
             (
                 #"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#,
@@ -70,6 +73,24 @@ import Testing
     func headers(header: String, count: Int) throws {
         let path = try folder.write(safetensors(header: header, data: [UInt8](repeating: 0, count: count)), "a")
         #expect(throws: CheckpointError.self) { try SafetensorsFile(path: path) }
+    }
+
+    @Test("tensors without elements, and of types that are not read, are listed")
+    func others() throws {
+        let header = #"""
+            {"e":{"dtype":"F32","shape":[0,3],"data_offsets":[0,0]},"c":{"dtype":"C64","shape":[2],"data_offsets":[0,16]},
+            "s":{"dtype":"F8_E8M0","shape":[3],"data_offsets":[16,19]},"q":{"dtype":"F4","shape":[2],"data_offsets":[19,20]},
+            "n":{"dtype":"X9_LATER","shape":[7],"data_offsets":[20,25]},"t":{"dtype":"F32","shape":[],"data_offsets":[25,29]}}
+            """#
+        let data = [UInt8](repeating: 0, count: 25) + littleEndian([Float(2.5)])
+        let file = try SafetensorsFile(path: folder.write(safetensors(header: header, data: data), "a"))
+        #expect(file.tensors.map(\.name) == ["e", "c", "s", "q", "n", "t"])
+        #expect(file.tensors.map(\.storedType) == ["f32", "c64", "f8_e8m0", "f4", "x9_later", "f32"])
+        #expect(file.tensors.map(\.storedBytes) == [0, 16, 3, 1, 5, 4])
+        #expect(file.tensors.map { $0.obstacle == nil } == [true, false, false, false, false, true])
+        expectSameBits(try read(file, "t", count: 1), [2.5])
+        expectSameBits(try read(file, "e", count: 0), [])
+        for name in ["c", "s", "q", "n"] { #expect(throws: CheckpointError.self) { try read(file, name, count: 2) } }
     }
 
     @Test("an absurd length of the header is refused", arguments: [0, 1, 11, UInt64(Int.max), .max])

@@ -2,7 +2,7 @@ import Checkpoints
 import Foundation
 import Testing
 
-@Suite("GGUF vocabularies without a rule for cutting text")
+@Suite("GGUF models: vocabularies without a rule for cutting text, special ids, several files")
 struct PreTokenizerTests {
     let workplace: Workplace
 
@@ -91,6 +91,32 @@ struct PreTokenizerTests {
                 64, .analyze, ["perplexity", "old.gguf", "--text", "text.txt", "--pre-tokenizer", name],
                 mentions: [name])
         }
+    }
+
+    @Test("A model in several files is one model, of which the record has every file")
+    func parts() throws {
+        let names = (1...3).map { "m-0000\($0)-of-00003.gguf" }
+        for (number, name) in names.enumerated() {
+            try workplace.write(TinyModel.dense.ggufPart(number, of: 3), name)
+        }
+        #expect(try nats(names[1], "--text", "text.txt") == nats("new.gguf", "--text", "text.txt"))
+        try workplace.succeed(
+            .convert, "tokenize", "text.txt", "--tokenizer", names[2], "--out", "x.npy", "--quiet")
+        #expect(try workplace.bytes("x.npy") == workplace.bytes("t.npy"))
+        let record = try workplace.json(.convert, "import", names[2], "whole.h5", "--quiet")
+        let files = record["source"]?["files"]?.arrayValue ?? []
+        #expect(files.map { $0["path"] } == names.map { .string($0) })
+        #expect(Set(files.compactMap { $0["sha256"]?.stringValue }).count == 3)
+        let train = ["--steps", "1", "--sequence-length", "8", "--batch", "1", "--precision", "f32", "--quiet"]
+        let teacher = ["continue", "own.h5", "--teacher", names[0], "--text", "text.txt", "--out", "run"]
+        let outcome = try workplace.run(.train, teacher + train)
+        #expect(outcome.status == 0, "\(outcome)")
+        try workplace.refuse(
+            73, .convert, ["import", names[0], names[1], "--quiet"], mentions: [names[1], "read from"])
+        unlink(workplace.file(names[1]))
+        try workplace.refuse(
+            66, .analyze, ["perplexity", names[0], "--text", "text.txt", "--quiet"],
+            mentions: ["\(names[1]): no such file"])
     }
 
     @Test("Special ids that are no tokens do not stop anything, and import names key and id")

@@ -174,6 +174,21 @@ struct TextInputTests {
             mentions: ["standard input"])
     }
 
+    @Test("The file behind standard input is no output, and a stand-in for a file is no text")
+    func standIns() throws {
+        #expect(link(workplace.file("text.txt"), workplace.file("text.u16")) == 0)
+        try workplace.refuse(
+            73, .convert, ["tokenize", "-", "--tokenizer", "own.h5", "--out", "text.u16", "--quiet"],
+            mentions: ["text.u16", "read from"], after: "< text.txt")
+        try workplace.write("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "lfs.txt")
+        try workplace.refuse(
+            65, .analyze, ["perplexity", "own.h5", "--text", "lfs.txt", "--quiet"], mentions: ["lfs.txt: ", "git-lfs"])
+        symlink("nowhere", workplace.file("link.txt"))
+        try workplace.refuse(
+            66, .analyze, ["perplexity", "own.h5", "--text", "link.txt", "--quiet"],
+            mentions: ["link.txt: ", "nowhere"])
+    }
+
     @Test("Training on standard input warns, and goes on only with the same text")
     func training() throws {
         let options = ["--steps", "2", "--sequence-length", "8", "--batch", "1", "--precision", "f32", "--out", "run"]

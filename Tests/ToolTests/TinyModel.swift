@@ -243,11 +243,28 @@ extension TinyModel {
 
     var gguf: [UInt8] { gguf() }
 
-    /// Without some keys of the metadata, and with signed numbers under others.
-    func gguf(without keys: [String] = [], numbers: [(key: String, value: Int32)] = []) -> [UInt8] {
+    /// One file of several, counted from 0, as gguf-split makes them.
+    func ggufPart(_ number: Int, of count: Int) -> [UInt8] {
+        var part = self
+        let cuts = (0...count).map { $0 * tensors.count / count }
+        part.tensors = Array(tensors[cuts[number]..<cuts[number + 1]])
+        return part.gguf(
+            without: number == 0 ? [] : metadata.map(\.key),
+            numbers: [
+                ("split.no", Int32(number)), ("split.count", Int32(count)),
+                ("split.tensors.count", Int32(tensors.count)),
+            ])
+    }
+
+    /// Without some keys of the metadata, and with signed or floating-point numbers under others.
+    func gguf(
+        without keys: [String] = [], numbers: [(key: String, value: Int32)] = [],
+        values: KeyValuePairs<String, Float> = [:]
+    ) -> [UInt8] {
         let metadata =
             self.metadata.filter { !keys.contains($0.key) }
             + numbers.map { ($0.key, littleEndian(UInt32(5)) + littleEndian($0.value)) }
+            + values.map { ($0.key, littleEndian(UInt32(6)) + littleEndian($0.value)) }
         var out = Array("GGUF".utf8) + littleEndian(UInt32(3))
         out += littleEndian(UInt64(tensors.count)) + littleEndian(UInt64(metadata.count))
         for (key, value) in metadata { out += Self.string(key) + value }

@@ -72,13 +72,33 @@ struct ConfigurationTests {
              "original_max_position_embeddings": 32}
             """
         let expected = RotaryConfiguration.Scaling.llama3(factor: 8, low: 1, high: 4, originalPositions: 32)
-        let newer = try read(["rope_parameters": llama3, "rope_theta": "7"])
-        #expect(newer.rotary.scaling == expected && newer.rotary.base == 500000)
-        let older = try read(["rope_scaling": llama3, "rope_theta": "7"])
-        #expect(older.rotary.scaling == expected && older.rotary.base == 7)
-        let positions = llama3.replacing(#""original_max_position_embeddings": 32"#, with: #""x": 0"#)
+        for place in ["rope_parameters", "rope_scaling"] {
+            for outside in [nil, "null", "5e5"] {
+                let read = try read([place: llama3, "rope_theta": outside])
+                #expect(read.rotary.scaling == expected && read.rotary.base == 500000, "\(place)")
+            }
+        }
+        #expect(try read(["rope_parameters": llama3, "rope_scaling": llama3]).rotary.scaling == expected)
+        let positions = llama3.replacing(#""original_max_position_embeddings": 32"#, with: #""x": null"#)
         let fallback = try read(["rope_scaling": positions, "max_position_embeddings": "64"])
         #expect(fallback.rotary.scaling == .llama3(factor: 8, low: 1, high: 4, originalPositions: 64))
+    }
+
+    @Test("Parameters of the rotation by kind of layer, and the share of a head that is rotated")
+    func rotaryPlaces() throws {
+        let nested =
+            #"{"full_attention": {"rope_theta": 8, "rope_type": "linear", "factor": 2},"#
+            + #" "sliding_attention": {"rope_theta": 9, "rope_type": "default"}}"#
+        let read = try read(["rope_parameters": nested, "layer_types": #"["full_attention"]"#])
+        #expect(read.rotary.base == 8 && read.rotary.scaling == .linear(factor: 2) && read.rotary.share == 1)
+        for changes in [
+            ["partial_rotary_factor": "0.5"], ["rope_parameters": #"{"partial_rotary_factor": 0.5}"#],
+            ["rope_scaling": #"{"partial_rotary_factor": 0.5, "rope_type": "default"}"#],
+            ["rope_parameters": #"{"full_attention": {"partial_rotary_factor": 0.5}}"#],
+        ] {
+            let rotary = try self.read(changes).rotary
+            #expect(rotary.share == 0.5 && rotary.rotatedSize(of: 4) == 2 && rotary.base == 10000)
+        }
     }
 
     struct Wrong: CustomTestStringConvertible, Sendable {
@@ -116,7 +136,41 @@ struct ConfigurationTests {
             Wrong(["rms_norm_eps": #""1e-6""#], "rms_norm_eps", #""1e-6""#, "a number"),
             Wrong(["hidden_act": #""gelu""#], "hidden_act", "gelu", "silu"),
             Wrong(["sliding_window": "128"], "sliding_window", "128.0", "none: attention here sees all earlier tokens"),
-            Wrong(["partial_rotary_factor": "0.5"], "partial_rotary_factor", "0.5", "1: whole heads are rotated"),
+            Wrong(["partial_rotary_factor": "1.5"], "partial_rotary_factor", "1.5", "above 0, at most 1"),
+            Wrong(["partial_rotary_factor": "0"], "partial_rotary_factor", "0.0", "above 0, at most 1"),
+            Wrong(
+                ["partial_rotary_factor": "0.75"], "partial_rotary_factor", "0.75",
+                "a share of the head size 4 that is an even number of at least 2, not 3.0"),
+            Wrong(
+                ["partial_rotary_factor": "0.5", "rope_parameters": #"{"partial_rotary_factor": 1}"#],
+                "partial_rotary_factor", "0.5", "1.0, as rope_parameters.partial_rotary_factor says"),
+            Wrong(
+                ["rope_theta": "7", "rope_scaling": #"{"rope_theta": 8, "rope_type": "default"}"#], "rope_theta", "7.0",
+                "8.0, as rope_scaling.rope_theta says"),
+            Wrong(
+                ["rope_parameters": #"{"rope_theta": 7, "full_attention": {"rope_theta": 8}}"#],
+                "rope_parameters.rope_theta", "7.0", "8.0, as rope_parameters.full_attention.rope_theta says"),
+            Wrong(
+                ["rope_parameters": #"{"sliding_attention": {"rope_theta": 8}}"#], "rope_parameters.full_attention",
+                "nothing beside sliding_attention", "the parameters of all layers"),
+            Wrong(
+                ["rope_parameters": #"{"rope_type": "linear", "factor": 2}"#, "rope_scaling": #"{"type": "llama3"}"#],
+                "rope_scaling.type", "llama3", "linear, as rope_parameters.rope_type says"),
+            Wrong(
+                ["rope_parameters": #"{"rope_type": "default", "factor": 2}"#], "rope_parameters.factor", "2",
+                "nothing: default scaling has no such value"),
+            Wrong(
+                ["rope_scaling": #"{"type": "linear", "factor": 2, "attention_factor": 1.2}"#],
+                "rope_scaling.attention_factor", "1.2", "nothing: linear scaling has no such value"),
+            Wrong(
+                ["layer_types": #"["full_attention", "sliding_attention", "full_attention"]"#], "layer_types",
+                "sliding_attention", "full_attention in all layers"),
+            Wrong(
+                [
+                    "sliding_window": "9", "model_type": #""qwen2""#, "use_sliding_window": "true",
+                    "max_window_layers": "2",
+                ],
+                "sliding_window", "9.0", "none: attention here sees all earlier tokens"),
             Wrong(["rope_theta": "0"], "rope_theta", "0.0", "a positive number"),
             Wrong(["rope_theta": "true"], "rope_theta", "true", "a number"),
             Wrong(["rope_scaling": "7"], "rope_scaling", "7", "an object"),
@@ -150,6 +204,10 @@ struct ConfigurationTests {
     func unusedWindow() throws {
         _ = try read(["sliding_window": "128", "use_sliding_window": "false"])
         _ = try read(["sliding_window": "128", "model_type": #""qwen2""#])
+        // The window is that of layers from the third on, of which there are none.
+        _ = try read([
+            "sliding_window": "9", "model_type": #""qwen2""#, "use_sliding_window": "true", "max_window_layers": "3",
+        ])
     }
 
     @Test("Another family is named, with those that are known", arguments: ["gpt2", "mixtral", "Llama", ""])

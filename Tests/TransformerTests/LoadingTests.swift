@@ -59,8 +59,8 @@ private final class RecordingSource: TensorSource {
 
 @Suite("Loading weights")
 struct LoadingTests {
-    static let dense = RandomDecoder.all[5]
-    static let lowRank = RandomDecoder.all[6]
+    static let dense = RandomDecoder.named("llama3 rotation, biased like qwen2")
+    static let lowRank = RandomDecoder.named("CoLA, both σ")
 
     @Test("A checkpoint comes back the same, rounded where asked", arguments: RandomDecoder.all)
     func roundTrip(random: RandomDecoder) throws {

@@ -129,15 +129,16 @@ struct NaiveDecoder {
         }
     }
 
-    /// Rotates the pair (i, i + D/2) of every head by position · frequency.
+    /// Rotates the pair (i, i + R/2) of every head by position · frequency, for the first R features of a head.
     private func rotated(_ x: Rows, heads: Int) -> Rows {
         let size = configuration.headSize
-        let frequencies = Self.frequencies(configuration.rotary, size: size)
+        let rotated = Int(Double(size) * configuration.rotary.share)
+        let frequencies = Self.frequencies(configuration.rotary, size: rotated)
         return x.enumerated().map { position, row in
             var row = row
             for head in 0..<heads {
                 for (pair, frequency) in frequencies.enumerated() {
-                    let (i, j) = (head * size + pair, head * size + pair + size / 2)
+                    let (i, j) = (head * size + pair, head * size + pair + rotated / 2)
                     let angle = Double(position) * frequency
                     (row[i], row[j]) = (
                         row[i] * cos(angle) - row[j] * sin(angle), row[j] * cos(angle) + row[i] * sin(angle)

@@ -72,6 +72,9 @@ struct RandomDecoder: CustomTestStringConvertible, Sendable {
             biases: Set(LinearModule.allCases)),
         .init(
             name: "llama3 rotation, biased like qwen2", headSize: 16, rotary: llama3, biases: [.query, .key, .value]),
+        .init(
+            name: "a third of each head rotated", keyValueHeads: 1, headSize: 12,
+            rotary: #", "rope_parameters": {"rope_theta": 40, "rope_type": "default", "partial_rotary_factor": 0.34}"#),
         .init(name: "CoLA, both σ", placement: .both, rank: { 3 + $0 + ($1 == .down ? 4 : 0) }),
         .init(
             name: "CoLA, inner σ, biases", placement: .inner, rank: { _, _ in 5 }, biases: Set(LinearModule.allCases)),
@@ -81,6 +84,8 @@ struct RandomDecoder: CustomTestStringConvertible, Sendable {
             name: "partly low-rank", placement: .both,
             rank: { layer, module in layer == 0 && module != .key ? 6 : nil }, biases: [.gate]),
     ]
+
+    static func named(_ name: String) -> RandomDecoder { all.first { $0.name == name }! }
 
     static let llama3 = """
         , "max_position_embeddings": 64, "rope_parameters": {"rope_theta": 10000.0, "rope_type": "llama3", "factor": 8.0,

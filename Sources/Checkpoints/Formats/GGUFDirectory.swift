@@ -32,7 +32,9 @@ extension GGUFReader {
         var last = "the directory"
         // An empty tensor stands where the next one begins.
         let order = tensors.indices.sorted {
-            (tensors[$0].offset, tensors[$0].isEmpty ? 0 : 1, $0) < (tensors[$1].offset, tensors[$1].isEmpty ? 0 : 1, $1)
+            (tensors[$0].offset, tensors[$0].isEmpty ? 0 : 1, $0) < (
+                tensors[$1].offset, tensors[$1].isEmpty ? 0 : 1, $1
+            )
         }
         for (place, index) in order.enumerated() {
             let tensor = tensors[index]

@@ -104,7 +104,7 @@ struct GGUFTokenizer {
         }
         let vocabulary = tokens.enumerated().map { (key: $1.text, value: JSONValue.integer($0)) }
         // The converters of before May 2024 wrote none, and later ones "default" for a tokenizer they did not know.
-        let name = try reader.string("tokenizer.ggml.pre").flatMap { $0 == "default" ? nil : $0 }
+        let name = try reader.string("tokenizer.ggml.pre")
         let uncut = UncutVocabulary(
             ruleName: name, addedTokens: .array(added), vocabulary: .object(JSONObject(vocabulary)),
             merges: .array(merges.map { .string($0) }),

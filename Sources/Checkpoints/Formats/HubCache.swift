@@ -21,7 +21,8 @@ public enum HubCache {
         }
         throw .unreadable(
             path: path,
-            reason: "a hub's cache of \(found.count) snapshots, \(found.prefix(5).joined(separator: ", ")), of which none is "
+            reason:
+                "a hub's cache of \(found.count) snapshots, \(found.prefix(5).joined(separator: ", ")), of which none is "
                 + "the main revision; give one of the folders in \(snapshots)")
     }
 

@@ -74,7 +74,8 @@ struct ShardIndex {
         for (name, entry) in listed where places[name] != entry.path && !TensorNames.isRecomputed(name) {
             let found = places[name].map { "but in \($0)" } ?? "nor in another file"
             result.append(
-                Contradiction(name: name, problem: "\(entry.name): not in \(entry.path), where the index has it, \(found)"))
+                Contradiction(
+                    name: name, problem: "\(entry.name): not in \(entry.path), where the index has it, \(found)"))
         }
         let known = Set(listed.map(\.name))
         for place in stored.sorted(by: { $0.name < $1.name })

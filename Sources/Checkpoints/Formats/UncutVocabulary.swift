@@ -16,7 +16,7 @@ public struct UncutVocabulary {
         var eos: Int?
     }
 
-    /// The name of a rule that the file has, which is not known; nil if it has none.
+    /// The name of a rule that the file has: one that is not known, or `default`, which stands for none; nil if it has none.
     public let ruleName: String?
     private let addedTokens: JSONValue
     private let vocabulary: JSONValue
@@ -29,6 +29,15 @@ public struct UncutVocabulary {
         self.vocabulary = vocabulary
         self.merges = merges
         self.ends = ends
+    }
+
+    /// What is there in place of a known rule, in words.
+    public static func describe(_ ruleName: String?) -> String {
+        switch ruleName {
+        case nil: "nothing"
+        case "default": "\"default\", which says nothing"
+        case let name?: "\"\(name)\", a rule that is not known"
+        }
     }
 
     /// What a tokenizer.json holds; nil if it is a tokenizer, or no tokenizer.json.
