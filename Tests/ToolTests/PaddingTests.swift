@@ -172,7 +172,7 @@ struct RowPaddingTests {
         var model = TinyModel.dense
         // Named by config.json, or by the tokenizer.
         let id = inConfiguration ? Self.pad : TinyModel.pieces.count - 1
-        if inConfiguration { model = model.configured([("eos_token_id", [7, .integer(id)])]) }
+        if inConfiguration { model = model.configured([("eos_token_id", [250, .integer(id)])]) }
         model = model.configured([("pad_token_id", .integer(id))])
         try model.writeFolder(workplace, "model")
         try workplace.write(#"{"eos_token": "\#(TinyModel.pieces.last!)"}"#, "model/tokenizer_config.json")
