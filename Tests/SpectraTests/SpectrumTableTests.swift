@@ -87,7 +87,7 @@ struct SpectrumTableTests {
             ranks.entropyRank, ranks.entropyRankOfSigma, ranks.participationRatio, ranks.stableRank,
             ranks.energyAtQuarter, ranks.relativeErrorAtQuarter,
         ]
-        #expect(numbers.allSatisfy(\.isFinite), "\(numbers)")
+        #expect(numbers.allSatisfy { $0.isFinite }, "\(numbers)")
         #expect(records[1][8...].map { Double($0)?.bitPattern } == numbers.map(\.bitPattern))
     }
 
