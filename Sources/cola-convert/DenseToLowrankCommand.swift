@@ -77,7 +77,9 @@ struct DenseToLowrankCommand: ParsableCommand {
                 "Say how to choose ranks: --plan FILE, or one of --rank, --rank-ratio, --alpha, --keep, --max-bytes and "
                     + "--max-flops.")
         }
-        if let scale, !(scale > 0 && scale <= 10) { throw ValidationError("--scale \(scale): expected 0 to 10.") }
+        if let scale, !(1e-6...10).contains(scale) {
+            throw ValidationError("--scale \(scale): expected 0.000001 to 10.")
+        }
         if refine < 0 { throw ValidationError("--refine \(refine): expected a count.") }
         if evaluationTokens < 2 {
             throw ValidationError("--evaluation-tokens \(evaluationTokens): expected 2 or more.")

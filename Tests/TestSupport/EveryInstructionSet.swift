@@ -25,7 +25,9 @@ extension Trait where Self == EveryInstructionSet {
         package func provideScope(
             for test: Test, testCase: Test.Case?, performing body: @Sendable () async throws -> Void
         ) async throws {
-            for set in Self.absent { leaveOut("loops for \(Self.name(set))", because: "this processor does not have it") }
+            for set in Self.absent {
+                leaveOut("loops for \(Self.name(set))", because: "this processor does not have it")
+            }
             for set in Self.present {
                 try #require(ck_use_instruction_set(set))
                 // A test without `await` stays on its thread, and the choice is the thread's.

@@ -89,7 +89,8 @@ public struct HuggingFaceExporter: Sendable {
         }
         written.append("\(folder)/config.json")
         output.keep()
-        try AtomicFile.write(plan.configuration.text(indent: 2, writesNonFinite: true) + "\n", to: written.last!, needsFile: true)
+        let configuration = plan.configuration.text(indent: 2, writesNonFinite: true)
+        try AtomicFile.write(configuration + "\n", to: "\(folder)/config.json", needsFile: true)
         return written
     }
 

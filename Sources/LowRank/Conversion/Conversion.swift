@@ -55,11 +55,12 @@ public struct Conversion {
     public func run(
         _ configuration: DecoderConfiguration, tokens: TokenBatch?, progress: (Int) -> Void = { _ in }
     ) throws -> (decoder: Decoder, layers: [LayerRecord]) {
-        let weights = DecoderWeights(configuration, precision: .f32) { layer, module in
+        let source = decoder.weights
+        let weights = DecoderWeights(configuration, precision: .f32, includingHead: source.head != nil) {
+            layer, module in
             let rank = plan.rank(module, layer: layer)
             return .init(rank: rank, hasBias: rank != nil || decoder.weights.layers[layer][module].bias != nil)
         }
-        let source = decoder.weights
         copy(source.embedding, weights.embedding)
         copy(source.norm, weights.norm)
         if let head = source.head, let target = weights.head, target !== weights.embedding { copy(head, target) }
