@@ -126,6 +126,7 @@ enum ConfigurationKeys {
     ]
     private static let arithmeticWords: Set<Substring> = [
         "cap", "caps", "capping", "eps", "epsilon", "mup", "ntk", "logn", "sink", "sinks", "act", "mla", "altup",
+        "gate", "gated", "gating", "nope",
     ]
 
     private static func changesArithmetic(_ key: String) -> Bool {

@@ -27,7 +27,7 @@ struct ConfigurationKeysTests {
         ("scale_attn_weights", "false"), ("mup_width_multiplier", "2"), ("swiglu_limit", "7.0"),
         ("query_pre_attn_scalar", "NaN"), ("embedding_multiplier", "Infinity"), ("llama.attention.scale", "0.1"),
         ("llama.attention.causal", "false"), ("llama.logit_scale", "8"),
-        ("layers_block_type", #"["attention", "mamba"]"#),
+        ("layers_block_type", #"["attention", "mamba"]"#), ("attention_output_gate", "true"),
     ]
 
     @Test("One that changes the arithmetic is refused by name", arguments: changingValues)
