@@ -23,6 +23,7 @@ struct SpectrumRun {
         let alphas = try command.parsedAlphas()
         let source = try command.checkpoint.open()
         let configuration = try DecoderConfiguration(of: source)
+        try DecoderWeights.checkNames(of: source, configuration, head: .none)
         let layers = try command.parsedLayers(count: configuration.layers)
         let folder = try OutputFolder(command.out)
         // Sees now, rather than after hours, whether files can be made.

@@ -131,7 +131,10 @@ struct PretrainCommand: ParsableCommand {
         // First weights are no factors of a dense model's.
         values[RankPlan.convertedKey] = nil
         let masters = DecoderWeights(configuration, seed: recipe.seed, layout: DecoderWeights.layouts(of: source))
-        return (JSONValue.object(values).text(indent: 2, writesNonFinite: true), configuration, masters, try source.tokenizer())
+        return (
+            JSONValue.object(values).text(indent: 2, writesNonFinite: true), configuration, masters,
+            try source.tokenizer()
+        )
     }
 
     private func rank(of configuration: DecoderConfiguration) -> Int? {
@@ -161,7 +164,8 @@ struct PretrainCommand: ParsableCommand {
         }
         let path = config ?? preset.rawValue
         if model == .cola {
-            let shapes = try DecoderConfiguration(json: JSONValue.object(values).text(writesNonFinite: true), path: path)
+            let shapes = try DecoderConfiguration(
+                json: JSONValue.object(values).text(writesNonFinite: true), path: path)
             let placement = activation ?? (config == nil ? preset.placement : shapes.placement)
             values = values.withLowRank(rank(of: shapes) ?? 1, placement)
         }

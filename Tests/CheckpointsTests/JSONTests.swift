@@ -23,7 +23,8 @@ import Testing
         let text = #"{"a":[NaN,Infinity,-Infinity,1e999,-1]}"#
         let value = try JSONValue(parsing: text, allowsNonFinite: true)
         let numbers = value["a"]?.arrayValue?.compactMap(\.doubleValue) ?? []
-        #expect(numbers.count == 5 && numbers[0].isNaN && Array(numbers[1...]) == [.infinity, -.infinity, .infinity, -1])
+        #expect(
+            numbers.count == 5 && numbers[0].isNaN && Array(numbers[1...]) == [.infinity, -.infinity, .infinity, -1])
         #expect(value.text(writesNonFinite: true) == #"{"a":[NaN,Infinity,-Infinity,Infinity,-1]}"#)
         #expect(value.text() == #"{"a":[null,null,null,null,-1]}"#)
         for text in ["NaN", "Infinity", "-Infinity", "1e999", "[NaN]"] {

@@ -105,10 +105,11 @@ import Testing
     @Test("A tied model that kept the head's name has an embedding")
     func headOnly() throws {
         let tensors: Contents = [("model.norm.weight", [3], [7, 8, 9]), ("lm_head.weight", [2, 3], Self.values)]
-        for source in [
-            try open(tensors, configuration: Self.tied), try openHDF5(tensors, configuration: Self.tied),
-            try open(tensors.map { ("module." + $0.name, $0.shape, $0.values) }, configuration: Self.tied),
-        ] {
+        let wrapped: Contents = tensors.map { ("module." + $0.name, $0.shape, $0.values) }
+        for (contents, isHDF5) in [(tensors, false), (tensors, true), (wrapped, false), (wrapped, true)] {
+            let source =
+                isHDF5
+                ? try openHDF5(contents, configuration: Self.tied) : try open(contents, configuration: Self.tied)
             #expect(Set(source.tensors.map(\.name)) == ["model.norm.weight", "model.embed_tokens.weight"])
             #expect(source.info("lm_head.weight") == nil && source.warnings == [])
             expectSameBits(try elements(source, "model.embed_tokens.weight", rows: 1..<2), [4, 5, 6])

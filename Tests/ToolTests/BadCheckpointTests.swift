@@ -92,7 +92,7 @@ struct BadCheckpointTests {
         ("num_attention_heads", .integer(1 << 30), "model.layers.0.self_attn.q_proj.weight: found [30, 24]"),
         ("num_key_value_heads", 2, "num_key_value_heads: found 2, expected a divisor of num_attention_heads 3"),
         ("head_dim", 7, "head_dim: found 7, expected an even number"), ("head_dim", nil, "self_attn.q_proj.weight"),
-        ("vocab_size", 301, "lm_head.weight: found [300, 24], expected [301, 24]"),
+        ("vocab_size", 301, "model.embed_tokens.weight: found [300, 24], expected [301, 24]"),
         ("vocab_size", nil, "vocab_size: found nothing"), ("rms_norm_eps", -1, "rms_norm_eps: found -1"),
         ("rms_norm_eps", "small", "rms_norm_eps: found \"small\", expected a number"),
         ("rope_theta", 0, "rope_theta: found 0"), ("rope_theta", -5, "rope_theta: found -5"),

@@ -86,7 +86,8 @@ public struct HuggingFaceExporter: Sendable {
         }
         written.append("\(folder)/config.json")
         output.keep()
-        try AtomicFile.write(plan.configuration.text(indent: 2, writesNonFinite: true) + "\n", to: written.last!, needsFile: true)
+        try AtomicFile.write(
+            plan.configuration.text(indent: 2, writesNonFinite: true) + "\n", to: written.last!, needsFile: true)
         return written
     }
 

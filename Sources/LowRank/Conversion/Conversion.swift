@@ -55,7 +55,9 @@ public struct Conversion {
     public func run(
         _ configuration: DecoderConfiguration, tokens: TokenBatch?, progress: (Int) -> Void = { _ in }
     ) throws -> (decoder: Decoder, layers: [LayerRecord]) {
-        let weights = DecoderWeights(configuration, precision: .f32) { layer, module in
+        let weights = DecoderWeights(
+            configuration, precision: .f32, includingHead: decoder.weights.head != nil
+        ) { layer, module in
             let rank = plan.rank(module, layer: layer)
             return .init(rank: rank, hasBias: rank != nil || decoder.weights.layers[layer][module].bias != nil)
         }
