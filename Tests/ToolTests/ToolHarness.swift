@@ -171,8 +171,8 @@ final class RunningTool {
 
     /// Waits for the end; a tool that hangs is killed, and that is a failure.
     func finish(sourceLocation: SourceLocation = #_sourceLocation) throws -> Outcome {
-        if ended.wait(timeout: .now() + 60) == .timedOut {
-            Issue.record("\(description): still running after a minute", sourceLocation: sourceLocation)
+        if ended.wait(timeout: .now() + 180) == .timedOut {
+            Issue.record("\(description): still running after three minutes", sourceLocation: sourceLocation)
             send(SIGKILL)
             ended.wait()
         }
