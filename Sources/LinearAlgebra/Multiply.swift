@@ -26,8 +26,10 @@ public func multiply(
     accumulating: Bool = false, into c: MatrixView<Float>
 ) {
     guard let product = Product(a, b, transposeA, transposeB, accumulating, c) else { return }
-    // What the library can do in general it may still refuse for a shape, or for want of memory.
-    if Processor.multipliesBFloat16, product.byBFloat16Kernels(a, b, into: c) { return }
+    // What the library can do in general it may still refuse for a shape, or for want of memory. And oneDNN 3.7 is wrong
+    // where C is a single row or column and another matrix has gaps between its rows.
+    let isVector = product.rows.count == 1 || product.columns.count == 1
+    if Processor.multipliesBFloat16, !isVector, product.byBFloat16Kernels(a, b, into: c) { return }
     product.forEachPart { part in part.byWidening(a, b, into: c) }
 }
 

@@ -66,11 +66,11 @@ struct ProcessorTests {
                 let outcome = try succeed(
                     limit, .train,
                     ["gradients", "own.h5", "--text", "text.txt", "--precision", precision, "--out", "\(name).h5"])
-                if limit != .none {
-                    // oneDNN takes up to this set of instructions the same way on every processor.
-                    let isMade = precision == "bf16" && [.sse41, .avx2].contains(limit)
-                    #expect(announcements(outcome) == (isMade ? 1 : 0), "\(precision): \(outcome)")
-                }
+                // With AVX-512 some versions of oneDNN have such products, and some do not.
+                let isMade = limit == .sse41 || limit == .avx2
+                let least = precision == "bf16" && isMade ? 1 : 0
+                let most = precision == "bf16" ? 1 : 0
+                #expect((least...most).contains(announcements(outcome)), "\(precision): \(outcome)")
             }
             let (free, limited) = (try workplace.gradients(in: "free.h5"), try workplace.gradients(in: "limited.h5"))
             #expect(free.count > 10 && free.keys == limited.keys)
@@ -98,9 +98,9 @@ struct ProcessorTests {
                 try RunContents(workplace.file(Workplace.checkpoint(2, of: run))), precision == "auto"
             )
             let recorded = try JSONValue(parsing: state.settings).objectValue?["precision"]?.stringValue
-            if !isAuto || limit == .sse41 || limit == .avx2 {
-                #expect(recorded == (isAuto ? "f32" : precision))
-            }
+            // What is faster may change from one command to the next, where both are there.
+            let expected = !isAuto ? [precision] : limit == .sse41 || limit == .avx2 ? ["f32"] : ["f32", "bf16"]
+            #expect(expected.contains(recorded ?? "nothing"))
             let converted = try succeed(
                 limit, .convert,
                 [
@@ -108,7 +108,8 @@ struct ProcessorTests {
                     "--refine", "1", "--precision", precision, "--json",
                 ])
             let report = try JSONValue(parsing: converted.output)
-            #expect(report.objectValue?["refinement"]?.objectValue?["precision"]?.stringValue == (recorded ?? ""))
+            let refined = report.objectValue?["refinement"]?.objectValue?["precision"]?.stringValue
+            #expect(expected.contains(refined ?? "nothing"))
             #expect(precision == "f32" ? announcements(converted) == 0 : announcements(converted) <= 1)
         }
         for command in [
