@@ -8,6 +8,7 @@ let package = Package(
     products: [
         .library(name: "Tensors", targets: ["Tensors"]),
         .library(name: "LinearAlgebra", targets: ["LinearAlgebra"]),
+        .library(name: "JSON", targets: ["JSON"]),
         .library(name: "Checkpoints", targets: ["Checkpoints"]),
         .library(name: "Tokenizers", targets: ["Tokenizers"]),
         .library(name: "Transformer", targets: ["Transformer"]),
@@ -40,18 +41,20 @@ let package = Package(
         // Libraries.
         .target(name: "Tensors", dependencies: ["CKernels"]),
         .target(name: "LinearAlgebra", dependencies: ["Tensors", "CKernels", "CLAPACK", "COneDNN"]),
-        .target(name: "Checkpoints", dependencies: ["Tensors", "CKernels", "CHDF5", "CSignals"]),
-        .target(name: "Tokenizers", dependencies: ["Checkpoints", "CSentencePiece"]),
-        .target(name: "Transformer", dependencies: ["LinearAlgebra", "Checkpoints"]),
+        .target(name: "JSON"),
+        .target(name: "Checkpoints", dependencies: ["JSON", "Tensors", "CKernels", "CHDF5", "CSignals"]),
+        .target(name: "Tokenizers", dependencies: ["JSON", "Checkpoints", "CSentencePiece"]),
+        .target(name: "Transformer", dependencies: ["JSON", "LinearAlgebra", "Checkpoints"]),
         .target(name: "Spectra", dependencies: ["LinearAlgebra", "Transformer", "Checkpoints"]),
         .target(
-            name: "LowRank", dependencies: ["Spectra", "LinearAlgebra", "Transformer", "Checkpoints", "CKernels"]),
+            name: "LowRank",
+            dependencies: ["JSON", "Spectra", "LinearAlgebra", "Transformer", "Checkpoints", "CKernels"]),
         .target(
             name: "Training",
-            dependencies: ["Spectra", "LinearAlgebra", "Transformer", "Tokenizers", "Checkpoints", "CKernels"]),
+            dependencies: ["JSON", "Spectra", "LinearAlgebra", "Transformer", "Tokenizers", "Checkpoints", "CKernels"]),
         .target(name: "CostModel", dependencies: ["Transformer", "Checkpoints"]),
         .target(
-            name: "Report", dependencies: ["Spectra", "Checkpoints", "CCrypto"],
+            name: "Report", dependencies: ["JSON", "Spectra", "Checkpoints", "CCrypto"],
             // Into the code, so that an executable that is copied elsewhere still has them.
             resources: [
                 "page.html", "report.css", "dom.js", "charts.js", "saving.js", "spectra.js", "map.js", "decay.js",
@@ -60,8 +63,8 @@ let package = Package(
         .target(
             name: "CommandSupport",
             dependencies: [
-                "Checkpoints", "Tokenizers", "Transformer", "Spectra", "LowRank", "Training", "CostModel", "Report",
-                "LinearAlgebra", "CCrypto", "CMalloc", "CSignals",
+                "JSON", "Checkpoints", "Tokenizers", "Transformer", "Spectra", "LowRank", "Training", "CostModel",
+                "Report", "LinearAlgebra", "CCrypto", "CMalloc", "CSignals",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
 
@@ -69,19 +72,19 @@ let package = Package(
         .executableTarget(
             name: "cola-analyze",
             dependencies: [
-                "CommandSupport", "CostModel", "Report", "Spectra", "LowRank", "Training", "Transformer",
+                "JSON", "CommandSupport", "CostModel", "Report", "Spectra", "LowRank", "Training", "Transformer",
                 "Tokenizers", "Checkpoints", .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
         .executableTarget(
             name: "cola-convert",
             dependencies: [
-                "CommandSupport", "LowRank", "Training", "Transformer", "Tokenizers", "Checkpoints", "CKernels",
+                "JSON", "CommandSupport", "LowRank", "Training", "Transformer", "Tokenizers", "Checkpoints", "CKernels",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
         .executableTarget(
             name: "cola-train",
             dependencies: [
-                "CommandSupport", "Spectra", "LowRank", "Training", "Transformer", "Tokenizers", "Checkpoints",
+                "JSON", "CommandSupport", "Spectra", "LowRank", "Training", "Transformer", "Tokenizers", "Checkpoints",
                 "LinearAlgebra",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
@@ -90,24 +93,28 @@ let package = Package(
         .target(name: "TestSupport", dependencies: ["CKernels"], path: "Tests/TestSupport"),
         .testTarget(name: "TensorsTests", dependencies: ["Tensors", "CKernels", "TestSupport"]),
         .testTarget(name: "LinearAlgebraTests", dependencies: ["LinearAlgebra", "TestSupport"]),
+        .testTarget(name: "JSONTests", dependencies: ["JSON", "Tensors", "TestSupport"]),
         .testTarget(
-            name: "CheckpointsTests", dependencies: ["Checkpoints", "TestSupport"], resources: [.copy("Fixtures")]),
+            name: "CheckpointsTests", dependencies: ["JSON", "Checkpoints", "TestSupport"],
+            resources: [.copy("Fixtures")]),
         .testTarget(
-            name: "TokenizersTests", dependencies: ["Tokenizers", "Tensors", "TestSupport"],
+            name: "TokenizersTests", dependencies: ["JSON", "Tokenizers", "Tensors", "TestSupport"],
             resources: [.copy("Fixtures")]),
         .testTarget(
             name: "TransformerTests", dependencies: ["Transformer", "TestSupport"], resources: [.copy("Fixtures")]),
         .testTarget(name: "SpectraTests", dependencies: ["Spectra", "Checkpoints", "TestSupport"]),
         .testTarget(
-            name: "LowRankTests", dependencies: ["LowRank", "Spectra", "Checkpoints", "CKernels", "TestSupport"]),
+            name: "LowRankTests",
+            dependencies: ["JSON", "LowRank", "Spectra", "Checkpoints", "CKernels", "TestSupport"]),
         .testTarget(
-            name: "TrainingTests", dependencies: ["Training", "TestSupport"], resources: [.copy("Fixtures")]),
-        .testTarget(name: "CostModelTests", dependencies: ["CostModel", "Training", "Transformer", "TestSupport"]),
-        .testTarget(name: "ReportTests", dependencies: ["Report", "Spectra", "Checkpoints", "TestSupport"]),
+            name: "TrainingTests", dependencies: ["JSON", "Training", "TestSupport"], resources: [.copy("Fixtures")]),
+        .testTarget(
+            name: "CostModelTests", dependencies: ["JSON", "CostModel", "Training", "Transformer", "TestSupport"]),
+        .testTarget(name: "ReportTests", dependencies: ["JSON", "Report", "Spectra", "Checkpoints", "TestSupport"]),
         .testTarget(
             name: "ToolTests",
             dependencies: [
-                "CommandSupport", "LinearAlgebra", "Checkpoints", "Tokenizers", "TestSupport", "cola-analyze",
+                "JSON", "CommandSupport", "LinearAlgebra", "Checkpoints", "Tokenizers", "TestSupport", "cola-analyze",
                 "cola-convert",
                 "cola-train",
             ],

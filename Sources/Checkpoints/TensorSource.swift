@@ -1,3 +1,4 @@
+import JSON
 import Tensors
 
 /// How a tensor's elements are stored in a file. Reading always yields single precision.

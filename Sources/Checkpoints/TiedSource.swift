@@ -1,4 +1,5 @@
 import Glibc
+import JSON
 import Tensors
 
 /// A source whose configuration ties head and embedding (`tie_word_embeddings`), seen as what is stored in it:

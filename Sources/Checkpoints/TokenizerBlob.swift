@@ -1,3 +1,5 @@
+import JSON
+
 /// The text ↔ token mapping that travels with the weights, and what was said about it beside it.
 public struct TokenizerBlob: Sendable, Equatable {
     public enum Content: Sendable, Equatable {

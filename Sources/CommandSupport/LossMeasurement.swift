@@ -1,5 +1,6 @@
 import Checkpoints
 import Glibc
+import JSON
 import Transformer
 
 /// Sum and count of the losses of some tokens.

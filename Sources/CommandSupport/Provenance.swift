@@ -1,8 +1,9 @@
 import CCrypto
-import Checkpoints
 import CKernels
 import COneDNN
+import Checkpoints
 import Glibc
+import JSON
 import LinearAlgebra
 import Tensors
 

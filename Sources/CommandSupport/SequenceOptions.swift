@@ -1,5 +1,6 @@
 import ArgumentParser
 import Checkpoints
+import JSON
 import Tokenizers
 import Transformer
 

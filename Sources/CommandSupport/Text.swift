@@ -1,4 +1,5 @@
 import Checkpoints
+import JSON
 
 /// A number with a fixed count of decimals; a dash for what is not finite.
 public func fixed(_ value: Double, _ decimals: Int) -> String {

@@ -1,4 +1,5 @@
 import Checkpoints
+import JSON
 
 /// What keeps a report from being made. Every case names the file or folder.
 public enum ReportError: Error, Equatable, Sendable, CustomStringConvertible {

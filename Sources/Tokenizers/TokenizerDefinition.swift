@@ -1,4 +1,5 @@
 import Checkpoints
+import JSON
 
 /// What a `tokenizer.json` says, checked and ready for use.
 struct TokenizerDefinition: Sendable {

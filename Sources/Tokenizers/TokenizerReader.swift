@@ -1,4 +1,5 @@
 import Checkpoints
+import JSON
 
 /// Reads the parts of a `tokenizer.json`, each with its errors.
 struct TokenizerReader {

@@ -1,4 +1,5 @@
 import Checkpoints
+import JSON
 import Transformer
 
 /// Everything that decides what a run computes, apart from the weights and texts it starts with. A resumed run has the

@@ -1,4 +1,5 @@
 import Checkpoints
+import JSON
 
 /// Where σ stands in a CoLA layer (the ablation in arXiv 2502.10940).
 public enum ActivationPlacement: String, Codable, Sendable, CaseIterable {

@@ -1,6 +1,7 @@
 import Checkpoints
 import CommandSupport
 import CostModel
+import JSON
 import Transformer
 
 /// What `cost` prints.

@@ -1,5 +1,6 @@
 import Checkpoints
 import CommandSupport
+import JSON
 import Spectra
 
 /// What `spectrum` prints: effective ranks by layer and module, and what to make of them.

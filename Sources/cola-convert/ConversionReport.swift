@@ -1,6 +1,7 @@
 import Checkpoints
 import CommandSupport
 import Glibc
+import JSON
 import LowRank
 import Transformer
 

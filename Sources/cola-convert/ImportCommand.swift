@@ -1,7 +1,8 @@
 import ArgumentParser
-import Checkpoints
 import CKernels
+import Checkpoints
 import CommandSupport
+import JSON
 import Transformer
 
 extension ElementType: ExpressibleByArgument {}

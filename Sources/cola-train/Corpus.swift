@@ -1,5 +1,6 @@
 import Checkpoints
 import CommandSupport
+import JSON
 import Tokenizers
 import Training
 import Transformer

@@ -2,6 +2,7 @@ import ArgumentParser
 import Checkpoints
 import CommandSupport
 import Glibc
+import JSON
 import Training
 import Transformer
 

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Checkpoints
 import CommandSupport
+import JSON
 import Tokenizers
 import Training
 

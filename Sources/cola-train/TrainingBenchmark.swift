@@ -1,5 +1,6 @@
 import Checkpoints
 import CommandSupport
+import JSON
 import LinearAlgebra
 import Training
 import Transformer

@@ -1,5 +1,6 @@
 import Checkpoints
 import CostModel
+import JSON
 import Tensors
 import Testing
 import Training

@@ -1,5 +1,6 @@
 import Checkpoints
 import Foundation
+import JSON
 import Testing
 
 @Suite("cola-analyze: perplexity and logits")

@@ -1,6 +1,7 @@
 import Checkpoints
 import CommandSupport
 import Foundation
+import JSON
 import Testing
 
 @Suite("cola-analyze cost")

@@ -1,5 +1,6 @@
 import Checkpoints
 import Foundation
+import JSON
 import Testing
 
 /// Models as other programs leave them: more or fewer tensors than a decoder has, other names, other types.

@@ -1,5 +1,6 @@
 import Checkpoints
 import Foundation
+import JSON
 import Testing
 
 @Suite("GGUF models: vocabularies without a rule for cutting text, special ids, several files")

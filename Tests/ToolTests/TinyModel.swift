@@ -1,4 +1,5 @@
 import Checkpoints
+import JSON
 import Tensors
 
 /// A random model of two layers with a byte-level tokenizer, in all formats. Its weights are multiples of 1/256 with seven

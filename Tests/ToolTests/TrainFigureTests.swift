@@ -1,5 +1,6 @@
 import CHDF5
 import Foundation
+import JSON
 import TestSupport
 import Testing
 

@@ -1,5 +1,6 @@
 import CommandSupport
 import Foundation
+import JSON
 import TestSupport
 import Testing
 

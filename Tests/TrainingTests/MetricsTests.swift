@@ -1,6 +1,7 @@
 import Checkpoints
 import Foundation
 import Glibc
+import JSON
 import TestSupport
 import Testing
 

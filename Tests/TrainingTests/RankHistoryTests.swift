@@ -1,5 +1,6 @@
 import Checkpoints
 import Foundation
+import JSON
 import Spectra
 import TestSupport
 import Testing

@@ -1,4 +1,5 @@
 import Checkpoints
+import JSON
 import Testing
 import Transformer
 

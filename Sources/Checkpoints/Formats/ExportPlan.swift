@@ -1,3 +1,5 @@
+import JSON
+
 /// Which tensors an export writes under which names, and the configuration that goes with them.
 struct ExportPlan {
     let items: [SafetensorsWriter.Item]

@@ -1,4 +1,5 @@
 import Glibc
+import JSON
 
 /// The metadata of a LLaMA-type GGUF file as a Hugging Face configuration.
 struct GGUFConfiguration {

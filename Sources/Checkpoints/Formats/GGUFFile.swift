@@ -1,3 +1,5 @@
+import JSON
+
 /// A GGUF file (version 2 or 3) of a LLaMA-type model, as llama.cpp and the tools around it write.
 ///
 /// Architectures `llama` and `qwen2`. Tensors appear under Hugging Face names, dequantised when read. In `llama` files the

@@ -1,3 +1,5 @@
+import JSON
+
 /// The tokenizer that a GGUF file's metadata describe.
 struct GGUFTokenizer {
     /// Kinds of tokenizers that are read, `tokenizer.ggml.model`.

@@ -1,4 +1,5 @@
 import Glibc
+import JSON
 
 /// Writes a checkpoint as a Hugging Face folder: config.json, model.safetensors (or shards and their index) and the
 /// tokenizer.

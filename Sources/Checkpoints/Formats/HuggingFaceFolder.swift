@@ -1,4 +1,5 @@
 import Glibc
+import JSON
 
 /// A folder as `transformers` saves it – or a single `.safetensors` file with a config.json beside it.
 ///

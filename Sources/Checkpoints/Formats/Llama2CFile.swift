@@ -1,3 +1,5 @@
+import JSON
+
 /// A model in the first ("legacy") layout of llama2.c: seven 32-bit integers, then all weights in float32.
 ///
 /// The file has no magic number; it is known by its size, which must be exactly what the header says. A negative

@@ -1,5 +1,6 @@
 import CSignals
 import Glibc
+import JSON
 
 /// A file's bytes, mapped into memory for reading. The mapping keeps the file's content alive even if its name is taken
 /// by another file meanwhile; the bytes are valid as long as this object lives.

@@ -1,3 +1,5 @@
+import JSON
+
 /// The rule by which a byte-level vocabulary cuts a text into words before it merges, under the names that GGUF files have
 /// for it (`tokenizer.ggml.pre`).
 ///

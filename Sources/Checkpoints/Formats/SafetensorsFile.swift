@@ -1,3 +1,5 @@
+import JSON
+
 /// One `.safetensors` file, mapped into memory. Opening reads and checks the header: every tensor lies inside the file,
 /// the tensors fill the data section without gap or overlap, so that a file cut short is found at once.
 public final class SafetensorsFile {

@@ -1,4 +1,5 @@
 import Glibc
+import JSON
 
 /// Which files of a folder hold its tensors: `model.safetensors`, or what `model.safetensors.index.json` lists.
 struct ShardIndex {

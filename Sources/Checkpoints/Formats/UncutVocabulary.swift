@@ -1,3 +1,5 @@
+import JSON
+
 /// A byte-level vocabulary with its merges, of which it is not yet said by which rule text is cut into words: what a GGUF
 /// file gives. A `PreTokenizerRule` makes a tokenizer of it.
 ///

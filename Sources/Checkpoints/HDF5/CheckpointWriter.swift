@@ -1,4 +1,5 @@
 import CHDF5
+import JSON
 import Tensors
 
 /// Writes a checkpoint of this project's HDF5 layout (see `HDF5Checkpoint`).

@@ -1,5 +1,6 @@
 import CHDF5
 import Glibc
+import JSON
 import Tensors
 
 /// Weights in an HDF5 file: this project's own checkpoints, and what people dump from a PyTorch state dictionary.

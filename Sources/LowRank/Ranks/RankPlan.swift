@@ -1,4 +1,5 @@
 import Checkpoints
+import JSON
 import Transformer
 
 /// Which layers of a model become low-rank, and how wide: readable and editable JSON.

@@ -1,4 +1,5 @@
 import Checkpoints
+import JSON
 import Transformer
 
 /// How ranks are chosen.

@@ -1,4 +1,5 @@
 import Checkpoints
+import JSON
 
 /// The files that a report knows. What a file is says its header line or its keys, not its name.
 enum FileKind: CaseIterable {

@@ -1,5 +1,6 @@
 import Checkpoints
 import Glibc
+import JSON
 
 /// The files of one folder that a report knows.
 struct InputFolder {

@@ -1,5 +1,6 @@
 import CCrypto
 import Checkpoints
+import JSON
 
 /// A file that a page was made from.
 struct SourceFile {

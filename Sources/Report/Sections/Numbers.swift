@@ -1,5 +1,6 @@
 import Checkpoints
 import Glibc
+import JSON
 
 /// A number to so many significant digits, as JSON. Whole numbers stay what they are.
 func rounded(_ value: Double, digits: Int = 5) -> JSONValue {

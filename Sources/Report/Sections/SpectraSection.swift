@@ -1,4 +1,5 @@
 import Checkpoints
+import JSON
 import Spectra
 
 /// The spectra of one run: of each place its effective ranks, what d/4 keeps there, and its singular values thinned out

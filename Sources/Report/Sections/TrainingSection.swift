@@ -1,4 +1,5 @@
 import Checkpoints
+import JSON
 
 /// The losses of one training run.
 struct TrainingSection {

@@ -1,4 +1,5 @@
 import Checkpoints
+import JSON
 import Transformer
 
 /// The models of the paper's pre-training experiments with their recipes (arXiv 2502.10940 and its published

@@ -1,4 +1,5 @@
 import Checkpoints
+import JSON
 
 /// The numbers of every step of a run, in `metrics.csv` for tables and `metrics.jsonl` for programs.
 ///

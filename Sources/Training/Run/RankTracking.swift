@@ -1,4 +1,5 @@
 import Checkpoints
+import JSON
 import Spectra
 
 /// Which effective ranks a run follows while it trains, and how often.

@@ -1,4 +1,5 @@
 import Checkpoints
+import JSON
 
 /// What one step of the optimiser came to.
 public struct StepRecord: Sendable, Equatable {

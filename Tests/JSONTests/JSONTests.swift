@@ -1,7 +1,7 @@
 import Tensors
 import Testing
 
-@testable import Checkpoints
+@testable import JSON
 
 @Suite("JSON") struct JSONTests {
     @Test("values of every kind are read, with the order of members kept")
