@@ -8,6 +8,7 @@ let package = Package(
     products: [
         .library(name: "Tensors", targets: ["Tensors"]),
         .library(name: "LinearAlgebra", targets: ["LinearAlgebra"]),
+        .library(name: "Files", targets: ["Files"]),
         .library(name: "JSON", targets: ["JSON"]),
         .library(name: "Checkpoints", targets: ["Checkpoints"]),
         .library(name: "Tokenizers", targets: ["Tokenizers"]),
@@ -41,20 +42,23 @@ let package = Package(
         // Libraries.
         .target(name: "Tensors", dependencies: ["CKernels"]),
         .target(name: "LinearAlgebra", dependencies: ["Tensors", "CKernels", "CLAPACK", "COneDNN"]),
+        .target(name: "Files", dependencies: ["CSignals"]),
         .target(name: "JSON"),
-        .target(name: "Checkpoints", dependencies: ["JSON", "Tensors", "CKernels", "CHDF5", "CSignals"]),
-        .target(name: "Tokenizers", dependencies: ["JSON", "Checkpoints", "CSentencePiece"]),
-        .target(name: "Transformer", dependencies: ["JSON", "LinearAlgebra", "Checkpoints"]),
-        .target(name: "Spectra", dependencies: ["LinearAlgebra", "Transformer", "Checkpoints"]),
+        .target(name: "Checkpoints", dependencies: ["Files", "JSON", "Tensors", "CKernels", "CHDF5", "CSignals"]),
+        .target(name: "Tokenizers", dependencies: ["Files", "JSON", "Checkpoints", "CSentencePiece"]),
+        .target(name: "Transformer", dependencies: ["Files", "JSON", "LinearAlgebra", "Checkpoints"]),
+        .target(name: "Spectra", dependencies: ["Files", "LinearAlgebra", "Transformer"]),
         .target(
             name: "LowRank",
-            dependencies: ["JSON", "Spectra", "LinearAlgebra", "Transformer", "Checkpoints", "CKernels"]),
+            dependencies: ["Files", "JSON", "Spectra", "LinearAlgebra", "Transformer", "Checkpoints", "CKernels"]),
         .target(
             name: "Training",
-            dependencies: ["JSON", "Spectra", "LinearAlgebra", "Transformer", "Tokenizers", "Checkpoints", "CKernels"]),
-        .target(name: "CostModel", dependencies: ["Transformer", "Checkpoints"]),
+            dependencies: [
+                "Files", "JSON", "Spectra", "LinearAlgebra", "Transformer", "Tokenizers", "Checkpoints", "CKernels",
+            ]),
+        .target(name: "CostModel", dependencies: ["Files", "Transformer"]),
         .target(
-            name: "Report", dependencies: ["JSON", "Spectra", "Checkpoints", "CCrypto"],
+            name: "Report", dependencies: ["Files", "JSON", "Spectra", "CCrypto"],
             // Into the code, so that an executable that is copied elsewhere still has them.
             resources: [
                 "page.html", "report.css", "dom.js", "charts.js", "saving.js", "spectra.js", "map.js", "decay.js",
@@ -63,8 +67,8 @@ let package = Package(
         .target(
             name: "CommandSupport",
             dependencies: [
-                "JSON", "Checkpoints", "Tokenizers", "Transformer", "Spectra", "LowRank", "Training", "CostModel",
-                "Report", "LinearAlgebra", "CCrypto", "CMalloc", "CSignals",
+                "Files", "JSON", "Checkpoints", "Tokenizers", "Transformer", "Spectra", "LowRank", "Training",
+                "CostModel", "Report", "LinearAlgebra", "CCrypto", "CMalloc", "CSignals",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
 
@@ -72,20 +76,20 @@ let package = Package(
         .executableTarget(
             name: "cola-analyze",
             dependencies: [
-                "JSON", "CommandSupport", "CostModel", "Report", "Spectra", "LowRank", "Training", "Transformer",
-                "Tokenizers", "Checkpoints", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "Files", "JSON", "CommandSupport", "CostModel", "Report", "Spectra", "LowRank", "Training",
+                "Transformer", "Tokenizers", "Checkpoints", .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
         .executableTarget(
             name: "cola-convert",
             dependencies: [
-                "JSON", "CommandSupport", "LowRank", "Training", "Transformer", "Tokenizers", "Checkpoints", "CKernels",
-                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "Files", "JSON", "CommandSupport", "LowRank", "Training", "Transformer", "Tokenizers", "Checkpoints",
+                "CKernels", .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
         .executableTarget(
             name: "cola-train",
             dependencies: [
-                "JSON", "CommandSupport", "Spectra", "LowRank", "Training", "Transformer", "Tokenizers", "Checkpoints",
-                "LinearAlgebra",
+                "Files", "JSON", "CommandSupport", "Spectra", "LowRank", "Training", "Transformer", "Tokenizers",
+                "Checkpoints", "LinearAlgebra",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
 
@@ -95,22 +99,24 @@ let package = Package(
         .testTarget(name: "LinearAlgebraTests", dependencies: ["LinearAlgebra", "TestSupport"]),
         .testTarget(name: "JSONTests", dependencies: ["JSON", "Tensors", "TestSupport"]),
         .testTarget(
-            name: "CheckpointsTests", dependencies: ["JSON", "Checkpoints", "TestSupport"],
+            name: "CheckpointsTests", dependencies: ["Files", "JSON", "Checkpoints", "TestSupport"],
             resources: [.copy("Fixtures")]),
         .testTarget(
-            name: "TokenizersTests", dependencies: ["JSON", "Tokenizers", "Tensors", "TestSupport"],
+            name: "TokenizersTests", dependencies: ["Files", "JSON", "Tokenizers", "Tensors", "TestSupport"],
             resources: [.copy("Fixtures")]),
         .testTarget(
-            name: "TransformerTests", dependencies: ["Transformer", "TestSupport"], resources: [.copy("Fixtures")]),
-        .testTarget(name: "SpectraTests", dependencies: ["Spectra", "Checkpoints", "TestSupport"]),
+            name: "TransformerTests", dependencies: ["Files", "Transformer", "TestSupport"],
+            resources: [.copy("Fixtures")]),
+        .testTarget(name: "SpectraTests", dependencies: ["Files", "Spectra", "Checkpoints", "TestSupport"]),
         .testTarget(
             name: "LowRankTests",
-            dependencies: ["JSON", "LowRank", "Spectra", "Checkpoints", "CKernels", "TestSupport"]),
+            dependencies: ["JSON", "LowRank", "Spectra", "CKernels", "TestSupport"]),
         .testTarget(
-            name: "TrainingTests", dependencies: ["JSON", "Training", "TestSupport"], resources: [.copy("Fixtures")]),
+            name: "TrainingTests", dependencies: ["Files", "JSON", "Training", "TestSupport"],
+            resources: [.copy("Fixtures")]),
         .testTarget(
             name: "CostModelTests", dependencies: ["JSON", "CostModel", "Training", "Transformer", "TestSupport"]),
-        .testTarget(name: "ReportTests", dependencies: ["JSON", "Report", "Spectra", "Checkpoints", "TestSupport"]),
+        .testTarget(name: "ReportTests", dependencies: ["Files", "JSON", "Report", "Spectra", "TestSupport"]),
         .testTarget(
             name: "ToolTests",
             dependencies: [

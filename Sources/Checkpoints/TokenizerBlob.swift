@@ -1,3 +1,4 @@
+import Files
 import JSON
 
 /// The text ↔ token mapping that travels with the weights, and what was said about it beside it.

@@ -1,4 +1,5 @@
 import Checkpoints
+import Files
 import Glibc
 import Tokenizers
 import Transformer

@@ -1,5 +1,5 @@
 import CMalloc
-import Checkpoints
+import Files
 import Glibc
 
 /// Standard error for people: messages, and progress that overwrites itself on a terminal and is a line now and then

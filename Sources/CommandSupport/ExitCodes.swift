@@ -1,6 +1,6 @@
 import ArgumentParser
-import Checkpoints
 import CostModel
+import Files
 import Glibc
 import LinearAlgebra
 import LowRank

@@ -1,4 +1,4 @@
-import Checkpoints
+import Files
 import Glibc
 
 /// Files of an earlier run that a new one does not renew: beside its results they would be taken for its own.

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Checkpoints
+import Files
 import Glibc
 import Tokenizers
 import Training

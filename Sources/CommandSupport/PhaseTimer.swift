@@ -1,4 +1,3 @@
-import Checkpoints
 import JSON
 
 /// How long the phases of a run took, one after the other.

@@ -2,6 +2,7 @@ import CCrypto
 import CKernels
 import COneDNN
 import Checkpoints
+import Files
 import Glibc
 import JSON
 import LinearAlgebra

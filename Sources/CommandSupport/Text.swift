@@ -1,4 +1,3 @@
-import Checkpoints
 import JSON
 
 /// A number with a fixed count of decimals; a dash for what is not finite.

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Checkpoints
+import Files
 import Tokenizers
 
 extension PreTokenizerRule: ExpressibleByArgument {

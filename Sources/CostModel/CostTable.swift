@@ -1,4 +1,4 @@
-import Checkpoints
+import Files
 
 /// Costs as a CSV file: RFC 4180 with a header line, one row for each method, ratios to full rank.
 public enum CostTable {

@@ -1,4 +1,3 @@
-import Checkpoints
 import JSON
 
 /// What is in some folders of results, read and checked: spectra, rank plans, conversions, training runs, costs,

@@ -1,4 +1,3 @@
-import Checkpoints
 import JSON
 
 /// What keeps a report from being made. Every case names the file or folder.

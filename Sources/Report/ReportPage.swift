@@ -1,4 +1,3 @@
-import Checkpoints
 import JSON
 
 /// A page of HTML that needs nothing else: no network, no other file. It shows ``ReportContents``.

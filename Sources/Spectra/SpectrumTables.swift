@@ -1,4 +1,4 @@
-import Checkpoints
+import Files
 
 /// A spectrum with what it says about the rank.
 public struct MeasuredSpectrum: Sendable {

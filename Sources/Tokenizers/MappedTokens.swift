@@ -1,4 +1,4 @@
-import Checkpoints
+import Files
 import Glibc
 
 /// Token ids of a `.u16`, `.u32` or `.npy` file, left where they lie: opening it reads the header only, and memory is

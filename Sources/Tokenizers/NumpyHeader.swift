@@ -1,4 +1,4 @@
-import Checkpoints
+import Files
 
 /// The description at the start of a `.npy` file: format versions 1.0 to 3.0.
 struct NumpyHeader: Equatable {

@@ -1,4 +1,4 @@
-import Checkpoints
+import Files
 
 /// How a file stores whole numbers.
 struct StoredInteger: Equatable {

@@ -1,4 +1,5 @@
 import Checkpoints
+import Files
 
 /// Token ids as a file holds them.
 public struct TokenIDs: Sendable, Equatable {

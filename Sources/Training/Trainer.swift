@@ -1,4 +1,5 @@
 import Checkpoints
+import Files
 import JSON
 import Tensors
 import Transformer

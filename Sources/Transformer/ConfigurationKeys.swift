@@ -1,4 +1,3 @@
-import Checkpoints
 import JSON
 
 /// The keys of a configuration: which are read, which say nothing about the arithmetic of a decoder of the LLaMA type, and

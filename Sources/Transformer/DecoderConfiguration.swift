@@ -1,4 +1,3 @@
-import Checkpoints
 import JSON
 
 /// Where σ stands in a CoLA layer (the ablation in arXiv 2502.10940).

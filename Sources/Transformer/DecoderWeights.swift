@@ -1,5 +1,6 @@
-import Checkpoints
 import CKernels
+import Checkpoints
+import Files
 import Tensors
 
 /// Weights of one decoder layer.

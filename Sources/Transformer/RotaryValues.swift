@@ -1,5 +1,3 @@
-import Checkpoints
-
 /// What a configuration says about the rotation, from all places where it may stand: `rope_parameters` (files since
 /// transformers 5; flat, or by kind of layer), `rope_scaling` (before), and beside them.
 ///

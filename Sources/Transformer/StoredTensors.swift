@@ -1,4 +1,5 @@
 import Checkpoints
+import Files
 
 /// What becomes of the head, which makes logits of hidden states and which not every work needs.
 public enum HeadUse: Sendable {

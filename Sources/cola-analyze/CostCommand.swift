@@ -2,6 +2,7 @@ import ArgumentParser
 import Checkpoints
 import CommandSupport
 import CostModel
+import Files
 import JSON
 import LowRank
 import Training

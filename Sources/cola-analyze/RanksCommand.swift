@@ -1,6 +1,6 @@
 import ArgumentParser
-import Checkpoints
 import CommandSupport
+import Files
 import JSON
 import LowRank
 import Transformer

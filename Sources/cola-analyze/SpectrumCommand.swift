@@ -1,5 +1,4 @@
 import ArgumentParser
-import Checkpoints
 import CommandSupport
 import Glibc
 import Spectra

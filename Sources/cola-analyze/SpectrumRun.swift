@@ -1,5 +1,6 @@
 import Checkpoints
 import CommandSupport
+import Files
 import Glibc
 import JSON
 import Spectra

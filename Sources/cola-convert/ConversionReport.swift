@@ -1,5 +1,5 @@
-import Checkpoints
 import CommandSupport
+import Files
 import Glibc
 import JSON
 import LowRank

@@ -2,6 +2,7 @@ import ArgumentParser
 import CKernels
 import Checkpoints
 import CommandSupport
+import Files
 import JSON
 import Transformer
 

@@ -1,5 +1,6 @@
 import Checkpoints
 import CommandSupport
+import Files
 import JSON
 import Tokenizers
 import Training

@@ -1,4 +1,3 @@
-import Checkpoints
 import CommandSupport
 import JSON
 import LinearAlgebra

@@ -1,4 +1,3 @@
-import Checkpoints
 import CostModel
 import JSON
 import Tensors

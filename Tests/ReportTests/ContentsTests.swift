@@ -1,4 +1,3 @@
-import Checkpoints
 import Spectra
 import TestSupport
 import Testing

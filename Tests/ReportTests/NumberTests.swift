@@ -1,4 +1,3 @@
-import Checkpoints
 import Glibc
 import Testing
 

@@ -1,3 +1,4 @@
+import Files
 import Glibc
 
 /// Opens checkpoints of every format that is read.

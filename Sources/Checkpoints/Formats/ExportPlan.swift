@@ -1,3 +1,4 @@
+import Files
 import JSON
 
 /// Which tensors an export writes under which names, and the configuration that goes with them.

@@ -1,3 +1,5 @@
+import Files
+
 extension GGUFReader {
     /// Numbers of the tensor types that are read, and names of some that are not.
     private static let types: [UInt32: StoredType] = [

@@ -1,3 +1,4 @@
+import Files
 import JSON
 
 /// A GGUF file (version 2 or 3) of a LLaMA-type model, as llama.cpp and the tools around it write.

@@ -1,3 +1,5 @@
+import Files
+
 /// The files of a GGUF model that llama.cpp's gguf-split has divided: `NAME-00001-of-00003.gguf` and so on. The first one
 /// has the metadata of the model, all have tensors.
 struct GGUFParts {

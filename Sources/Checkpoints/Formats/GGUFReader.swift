@@ -1,3 +1,5 @@
+import Files
+
 /// A value of a GGUF file's metadata.
 enum GGUFValue {
     case unsigned(UInt64)

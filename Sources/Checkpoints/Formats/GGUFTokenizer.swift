@@ -1,3 +1,4 @@
+import Files
 import JSON
 
 /// The tokenizer that a GGUF file's metadata describe.

@@ -1,3 +1,4 @@
+import Files
 import Glibc
 
 /// The layout of a hub's cache: `models--org--name` with `refs/main`, `blobs` and `snapshots/<revision>`, whose files are

@@ -1,3 +1,4 @@
+import Files
 import JSON
 
 /// A model in the first ("legacy") layout of llama2.c: seven 32-bit integers, then all weights in float32.

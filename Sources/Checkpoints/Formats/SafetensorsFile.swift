@@ -1,3 +1,4 @@
+import Files
 import JSON
 
 /// One `.safetensors` file, mapped into memory. Opening reads and checks the header: every tensor lies inside the file,

@@ -1,4 +1,5 @@
 import CKernels
+import Files
 import JSON
 
 /// Writes one safetensors file tensor by tensor, holding a few megabytes at a time.

@@ -1,3 +1,5 @@
+import Files
+
 /// A sentencepiece BPE vocabulary of the LLaMA kind, and its serialised form (protocol buffers, written by hand: a few
 /// fields of one message).
 struct SentencePieceModel {

@@ -1,4 +1,5 @@
 import CKernels
+import Files
 import Tensors
 
 /// How elements stand in a file: one by one, or quantised in blocks with common scales. The raw value is the name that

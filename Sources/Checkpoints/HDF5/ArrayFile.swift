@@ -1,4 +1,5 @@
 import CHDF5
+import Files
 
 /// Writes named arrays in double precision beside texts that say what they are. The file gets its name only after all of it
 /// was read back.

@@ -1,4 +1,5 @@
 import CHDF5
+import Files
 import Tensors
 
 /// Writes a loss and gradients, for whoever checks them against another implementation: `/loss`, a number in double

@@ -1,4 +1,5 @@
 import CHDF5
+import Files
 
 /// Integer datasets of any HDF5 file, such as token ids.
 public enum HDF5Dataset {

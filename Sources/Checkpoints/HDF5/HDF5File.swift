@@ -1,5 +1,6 @@
 import CHDF5
 import CSignals
+import Files
 import Glibc
 
 /// An open HDF5 file or one of its groups: what can be asked of it by name. Callers hold the library's lock.

@@ -1,5 +1,6 @@
 import CHDF5
 import CSignals
+import Files
 import Glibc
 
 /// A call of the HDF5 library that failed, in the library's own innermost words.

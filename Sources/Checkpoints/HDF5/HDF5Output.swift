@@ -1,4 +1,5 @@
 import CHDF5
+import Files
 import Glibc
 
 /// An HDF5 file under construction: written under a temporary name, remembered as hashes, read back, then renamed.

@@ -1,4 +1,5 @@
 import CHDF5
+import Files
 import Tensors
 
 /// What a training run keeps in a checkpoint beside weights and moments: the group `/training`. What the numbers mean

@@ -1,4 +1,3 @@
-import Checkpoints
 import LinearAlgebra
 import Tensors
 import Transformer

@@ -1,4 +1,4 @@
-import Checkpoints
+import Files
 
 /// A CSV file (RFC 4180) with a header line. Its fields are found once and read when asked for, because tables of
 /// spectra have a million of them. Rows count from 0; errors name lines, which count from 1.

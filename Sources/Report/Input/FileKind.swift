@@ -1,4 +1,3 @@
-import Checkpoints
 import JSON
 
 /// The files that a report knows. What a file is says its header line or its keys, not its name.

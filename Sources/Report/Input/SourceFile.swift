@@ -1,5 +1,5 @@
 import CCrypto
-import Checkpoints
+import Files
 import JSON
 
 /// A file that a page was made from.

@@ -1,4 +1,3 @@
-import Checkpoints
 import JSON
 
 /// What a conversion of a dense model did: its report, the table of its layers, or both, which have the same stem.

@@ -1,4 +1,3 @@
-import Checkpoints
 import JSON
 
 /// A table that is shown as it is: costs by method, arms of a study, a model as it heals.

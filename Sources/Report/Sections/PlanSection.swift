@@ -1,4 +1,3 @@
-import Checkpoints
 import JSON
 
 /// A rank plan: the rank of each layer, and what it is predicted to cost.

@@ -1,4 +1,3 @@
-import Checkpoints
 import JSON
 
 /// Effective ranks of one training run, measured every so many steps.

@@ -1,4 +1,3 @@
-import Checkpoints
 import JSON
 
 /// The losses of one training run.

@@ -1,4 +1,4 @@
-import Checkpoints
+import Files
 import Glibc
 
 /// A text file that grows by whole lines.

@@ -1,4 +1,4 @@
-import Checkpoints
+import Files
 import JSON
 
 /// The numbers of every step of a run, in `metrics.csv` for tables and `metrics.jsonl` for programs.

@@ -1,4 +1,4 @@
-import Checkpoints
+import Files
 import LinearAlgebra
 import Spectra
 import Transformer

@@ -1,4 +1,5 @@
 import Checkpoints
+import Files
 import Glibc
 
 /// The folder of a training run: checkpoints named by their step, `step-00001000.h5`, and the metrics files.

@@ -1,4 +1,5 @@
 import Checkpoints
+import Files
 import JSON
 
 /// What one step of the optimiser came to.

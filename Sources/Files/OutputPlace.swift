@@ -52,7 +52,7 @@ public enum OutputPlace: Equatable, Sendable {
     }
 
     /// The part of a path in front of its last name, with the slash; empty for a name alone.
-    static func folder(of path: String) -> String { path.lastIndex(of: "/").map { String(path[...$0]) } ?? "" }
+    package static func folder(of path: String) -> String { path.lastIndex(of: "/").map { String(path[...$0]) } ?? "" }
 
     private static func real(_ path: String) -> String {
         guard let resolved = realpath(path, nil) else { return path }
