@@ -12,6 +12,7 @@ let package = Package(
         .library(name: "JSON", targets: ["JSON"]),
         .library(name: "Checkpoints", targets: ["Checkpoints"]),
         .library(name: "Tokenizers", targets: ["Tokenizers"]),
+        .library(name: "TokenData", targets: ["TokenData"]),
         .library(name: "Transformer", targets: ["Transformer"]),
         .library(name: "Spectra", targets: ["Spectra"]),
         .library(name: "LowRank", targets: ["LowRank"]),
@@ -45,7 +46,8 @@ let package = Package(
         .target(name: "Files", dependencies: ["CSignals"]),
         .target(name: "JSON"),
         .target(name: "Checkpoints", dependencies: ["Files", "JSON", "Tensors", "CKernels", "CHDF5", "CSignals"]),
-        .target(name: "Tokenizers", dependencies: ["Files", "JSON", "Checkpoints", "CSentencePiece"]),
+        .target(name: "Tokenizers", dependencies: ["JSON", "Checkpoints", "CSentencePiece"]),
+        .target(name: "TokenData", dependencies: ["Files", "Tensors", "Checkpoints"]),
         .target(name: "Transformer", dependencies: ["Files", "JSON", "LinearAlgebra", "Checkpoints"]),
         .target(name: "Spectra", dependencies: ["Files", "LinearAlgebra", "Transformer"]),
         .target(
@@ -54,7 +56,7 @@ let package = Package(
         .target(
             name: "Training",
             dependencies: [
-                "Files", "JSON", "Spectra", "LinearAlgebra", "Transformer", "Tokenizers", "Checkpoints", "CKernels",
+                "Files", "JSON", "Spectra", "LinearAlgebra", "Transformer", "TokenData", "Checkpoints", "CKernels",
             ]),
         .target(name: "CostModel", dependencies: ["Files", "Transformer"]),
         .target(
@@ -67,8 +69,8 @@ let package = Package(
         .target(
             name: "CommandSupport",
             dependencies: [
-                "Files", "JSON", "Checkpoints", "Tokenizers", "Transformer", "Spectra", "LowRank", "Training",
-                "CostModel", "Report", "LinearAlgebra", "CCrypto", "CMalloc", "CSignals",
+                "Files", "JSON", "Checkpoints", "Tokenizers", "TokenData", "Transformer", "Spectra", "LowRank",
+                "Training", "CostModel", "Report", "LinearAlgebra", "CCrypto", "CMalloc", "CSignals",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
 
@@ -77,19 +79,20 @@ let package = Package(
             name: "cola-analyze",
             dependencies: [
                 "Files", "JSON", "CommandSupport", "CostModel", "Report", "Spectra", "LowRank", "Training",
-                "Transformer", "Tokenizers", "Checkpoints", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "Transformer", "TokenData", "Checkpoints",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
         .executableTarget(
             name: "cola-convert",
             dependencies: [
-                "Files", "JSON", "CommandSupport", "LowRank", "Training", "Transformer", "Tokenizers", "Checkpoints",
-                "CKernels", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "Files", "JSON", "CommandSupport", "LowRank", "Training", "Transformer", "Tokenizers", "TokenData",
+                "Checkpoints", "CKernels", .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
         .executableTarget(
             name: "cola-train",
             dependencies: [
                 "Files", "JSON", "CommandSupport", "Spectra", "LowRank", "Training", "Transformer", "Tokenizers",
-                "Checkpoints", "LinearAlgebra",
+                "TokenData", "Checkpoints", "LinearAlgebra",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
 
@@ -102,7 +105,10 @@ let package = Package(
             name: "CheckpointsTests", dependencies: ["Files", "JSON", "Checkpoints", "TestSupport"],
             resources: [.copy("Fixtures")]),
         .testTarget(
-            name: "TokenizersTests", dependencies: ["Files", "JSON", "Tokenizers", "Tensors", "TestSupport"],
+            name: "TokenizersTests", dependencies: ["JSON", "Tokenizers", "Tensors", "TestSupport"],
+            resources: [.copy("Fixtures")]),
+        .testTarget(
+            name: "TokenDataTests", dependencies: ["Files", "Tensors", "TokenData", "TestSupport"],
             resources: [.copy("Fixtures")]),
         .testTarget(
             name: "TransformerTests", dependencies: ["Files", "Transformer", "TestSupport"],
@@ -112,7 +118,7 @@ let package = Package(
             name: "LowRankTests",
             dependencies: ["JSON", "LowRank", "Spectra", "CKernels", "TestSupport"]),
         .testTarget(
-            name: "TrainingTests", dependencies: ["Files", "JSON", "Training", "TestSupport"],
+            name: "TrainingTests", dependencies: ["Files", "JSON", "Training", "TokenData", "TestSupport"],
             resources: [.copy("Fixtures")]),
         .testTarget(
             name: "CostModelTests", dependencies: ["JSON", "CostModel", "Training", "Transformer", "TestSupport"]),

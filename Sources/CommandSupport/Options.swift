@@ -2,6 +2,7 @@ import ArgumentParser
 import Checkpoints
 import Files
 import Glibc
+import TokenData
 import Tokenizers
 import Training
 import Transformer

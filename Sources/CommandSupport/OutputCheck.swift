@@ -1,6 +1,6 @@
 import Files
 import Glibc
-import Tokenizers
+import TokenData
 
 /// What a command is going to write, compared with what it reads before it starts to work: an output that is an input would
 /// destroy it.

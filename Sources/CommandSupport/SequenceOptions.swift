@@ -1,6 +1,7 @@
 import ArgumentParser
 import Checkpoints
 import JSON
+import TokenData
 import Tokenizers
 import Transformer
 

@@ -1,4 +1,5 @@
 import JSON
+import TokenData
 import Tokenizers
 import Transformer
 

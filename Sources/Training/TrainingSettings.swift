@@ -1,5 +1,6 @@
 import Files
 import JSON
+import TokenData
 import Transformer
 
 /// Everything that decides what a run computes, apart from the weights and texts it starts with. A resumed run has the

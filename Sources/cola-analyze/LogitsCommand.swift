@@ -2,7 +2,7 @@ import ArgumentParser
 import CommandSupport
 import JSON
 import Tensors
-import Tokenizers
+import TokenData
 import Transformer
 
 struct LogitsCommand: ParsableCommand {

@@ -1,5 +1,6 @@
 import CommandSupport
 import LowRank
+import TokenData
 import Training
 import Transformer
 

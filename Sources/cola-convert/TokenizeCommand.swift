@@ -2,6 +2,7 @@ import ArgumentParser
 import Checkpoints
 import CommandSupport
 import JSON
+import TokenData
 import Tokenizers
 
 struct TokenizeCommand: ParsableCommand {

@@ -2,6 +2,7 @@ import Checkpoints
 import CommandSupport
 import Files
 import JSON
+import TokenData
 import Tokenizers
 import Training
 import Transformer

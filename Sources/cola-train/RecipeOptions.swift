@@ -1,6 +1,6 @@
 import ArgumentParser
 import CommandSupport
-import Tokenizers
+import TokenData
 import Training
 import Transformer
 

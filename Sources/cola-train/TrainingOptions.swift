@@ -4,6 +4,7 @@ import Files
 import JSON
 import LinearAlgebra
 import Spectra
+import TokenData
 import Training
 import Transformer
 

@@ -2,7 +2,7 @@ import Files
 import Foundation
 import TestSupport
 import Testing
-import Tokenizers
+import TokenData
 
 @testable import Training
 

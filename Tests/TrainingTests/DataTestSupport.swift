@@ -1,7 +1,7 @@
 import Foundation
 import Tensors
 import TestSupport
-import Tokenizers
+import TokenData
 import Training
 
 extension TemporaryFolder {

@@ -2,6 +2,7 @@ import Checkpoints
 import Foundation
 import TestSupport
 import Testing
+import TokenData
 import Transformer
 
 @testable import Training

@@ -1,6 +1,6 @@
 import TestSupport
 import Testing
-import Tokenizers
+import TokenData
 
 @testable import Training
 

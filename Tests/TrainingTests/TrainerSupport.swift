@@ -2,6 +2,7 @@ import Checkpoints
 import Foundation
 import Tensors
 import TestSupport
+import TokenData
 import Transformer
 
 @testable import Training

@@ -1,3 +1,5 @@
+import TokenData
+
 /// The sequences of a training run: cut from texts, split into those to train on and those held out, and put into an
 /// endless shuffled order. All of it follows from the texts and the settings, so that a place in that order – the
 /// *cursor*, which counts sequences – is all a run must remember to be resumed.

@@ -77,7 +77,7 @@ private enum Literal: CustomStringConvertible {
 
     var description: String {
         switch self {
-        case .string(let text): quoted(text)
+        case .string(let text): "\"\(text)\""
         case .bool(let value): value ? "True" : "False"
         case .tuple(let extents): "\(extents)"
         case .list: "a list"

@@ -1,6 +1,6 @@
 import Testing
 
-@testable import Tokenizers
+@testable import TokenData
 
 @Suite("Padding in the rows of token files")
 struct PaddingTests {

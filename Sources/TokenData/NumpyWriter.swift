@@ -1,4 +1,3 @@
-import Checkpoints
 import Files
 
 /// Writes a C-ordered `.npy` file piece by piece. It appears under its name only after `finish`.

@@ -1,10 +1,10 @@
 import TestSupport
 import Testing
 
-@testable import Training
+@testable import TokenData
 
 @Suite("Permutations that are computed, not stored")
-struct PermutationDataTests {
+struct PermutationTests {
     private func values(_ count: Int, seed: UInt64 = 1, stream: UInt64 = 0) -> [Int] {
         let permutation = Permutation(count: count, seed: seed, stream: stream)
         return (0..<count).map { permutation[$0] }

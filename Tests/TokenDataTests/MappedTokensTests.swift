@@ -4,7 +4,7 @@ import Tensors
 import TestSupport
 import Testing
 
-@testable import Tokenizers
+@testable import TokenData
 
 @Suite("Token files read where they lie")
 struct MappedTokensTests {

@@ -3,7 +3,7 @@ import Tensors
 import TestSupport
 import Testing
 
-@testable import Tokenizers
+@testable import TokenData
 
 @Suite("Token files")
 struct TokenFileTests {

@@ -6,8 +6,8 @@ import Tensors
 /// (right, left ⊕ F(right, key of the round)), which can be undone whatever F is. The network permutes the 4ʷ ≥ count
 /// numbers of 2w bits; one that falls outside `0..<count` goes through it again until it falls inside ("cycle walking";
 /// Black & Rogaway, Ciphers with arbitrary finite domains, 2002, section 3), which takes at most four passes on average.
-struct Permutation: Sendable {
-    let count: Int
+package struct Permutation: Sendable {
+    package let count: Int
     private let halfWidth: UInt64
     private let keys: [UInt64]
 
@@ -16,7 +16,7 @@ struct Permutation: Sendable {
     private static let rounds = 10
 
     /// - Parameter stream: tells the permutations of one seed apart.
-    init(count: Int, seed: UInt64, stream: UInt64) {
+    package init(count: Int, seed: UInt64, stream: UInt64) {
         precondition(count > 0, "a permutation of \(count)")
         self.count = count
         let width = Int.bitWidth - (count - 1).leadingZeroBitCount
@@ -29,7 +29,7 @@ struct Permutation: Sendable {
     }
 
     /// What stands at a place.
-    subscript(place: Int) -> Int {
+    package subscript(place: Int) -> Int {
         precondition(place >= 0 && place < count, "place \(place) of \(count)")
         var value = UInt64(place)
         repeat { value = encrypted(value) } while value >= UInt64(count)

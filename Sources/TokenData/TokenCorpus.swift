@@ -1,5 +1,4 @@
 import Tensors
-import Tokenizers
 
 /// Token ids of one input, readable at any place, from several threads at once, without being in memory as a whole.
 public final class TokenCorpus: Sendable {
@@ -121,7 +120,7 @@ public final class TokenCorpus: Sendable {
     }
 
     /// Position of the first id in a text that a vocabulary lacks, and the number as stored.
-    func firstUnknown(vocabulary: Int) -> (position: Int, number: String)? {
+    package func firstUnknown(vocabulary: Int) -> (position: Int, number: String)? {
         precondition(vocabulary > 0, "a vocabulary of \(vocabulary)")
         let largest = UInt32(clamping: vocabulary - 1)
         let texts = paddedRows?.texts
@@ -175,7 +174,7 @@ public final class TokenCorpus: Sendable {
     }
 
     /// A position as people look for it.
-    func place(_ position: Int) -> String {
+    package func place(_ position: Int) -> String {
         rowLength.map { "row \(position / $0), column \(position % $0)" } ?? "token \(position)"
     }
 }

@@ -9,7 +9,7 @@ public enum Packing: String, Codable, Sendable, CaseIterable {
 
 /// Where each of a number of sequences lies in the texts. A sequence of n inputs is a stretch of n + 1 tokens: the inputs
 /// are all but its last, the targets all but its first.
-protocol SequenceIndex: Sendable {
+package protocol SequenceIndex: Sendable {
     var count: Int { get }
     /// Targets of all sequences.
     var targetCount: Int { get }
@@ -21,8 +21,8 @@ protocol SequenceIndex: Sendable {
 /// given, stands between two corpora unless the first ends in an end of documents; without one they are simply joined.
 /// Padding is not in the stream; what a corpus has put in front is there once for each of its texts or rows. What is left at
 /// the end of the stream and does not fill a window belongs to none.
-struct PackedWindows: SequenceIndex {
-    let count: Int
+package struct PackedWindows: SequenceIndex {
+    package let count: Int
     private let length: Int
     private let corpora: [TokenCorpus]
     private let parts: [Part]
@@ -35,7 +35,7 @@ struct PackedWindows: SequenceIndex {
         case ids([UInt32])
     }
 
-    init(_ corpora: [TokenCorpus], length: Int, separator: UInt32?, ends: [UInt32]) {
+    package init(_ corpora: [TokenCorpus], length: Int, separator: UInt32?, ends: [UInt32]) {
         var parts: [Part] = []
         var starts = [0]
         func append(_ part: Part, _ count: Int) {
@@ -63,9 +63,9 @@ struct PackedWindows: SequenceIndex {
         count = max(0, starts[parts.count] - 1) / length
     }
 
-    var targetCount: Int { count * length }
+    package var targetCount: Int { count * length }
 
-    func tokens(of sequence: Int) -> [UInt32] {
+    package func tokens(of sequence: Int) -> [UInt32] {
         let window = sequence * length..<(sequence + 1) * length + 1
         return [UInt32](unsafeUninitializedCapacity: window.count) { result, filled in
             var index = starts.lastIndex(atMost: window.lowerBound)
@@ -87,8 +87,8 @@ struct PackedWindows: SequenceIndex {
 
 /// Documents in pieces of at most T inputs, each piece starting at the last target of the one before. A document of a
 /// single token has nothing to predict and is left out. What a corpus has put in front is part of each document.
-struct DocumentPieces: SequenceIndex {
-    let targetCount: Int
+package struct DocumentPieces: SequenceIndex {
+    package let targetCount: Int
     private let length: Int
     private let corpora: [TokenCorpus]
     private let pieces: [Pieces]
@@ -114,7 +114,7 @@ struct DocumentPieces: SequenceIndex {
     /// corpus. The ends themselves are in no document.
     ///
     /// - Precondition: `length` is less than 2³².
-    init(_ corpora: [TokenCorpus], length: Int, ends: [UInt32]) {
+    package init(_ corpora: [TokenCorpus], length: Int, ends: [UInt32]) {
         self.corpora = corpora
         self.length = length
         var starts = [0]
@@ -143,7 +143,7 @@ struct DocumentPieces: SequenceIndex {
         targetCount = targets
     }
 
-    var count: Int { starts[corpora.count] }
+    package var count: Int { starts[corpora.count] }
 
     private static func stretches(between ends: [Int], _ count: Int) -> [Range<Int>] {
         var first = 0
@@ -164,7 +164,7 @@ struct DocumentPieces: SequenceIndex {
         }
     }
 
-    func tokens(of sequence: Int) -> [UInt32] {
+    package func tokens(of sequence: Int) -> [UInt32] {
         let index = starts.lastIndex(atMost: sequence)
         let piece = sequence - starts[index]
         switch pieces[index] {
