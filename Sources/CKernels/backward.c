@@ -37,20 +37,20 @@ VARIANTS(void, ck_multiply_backward,
 }
 
 VARIANTS(float, ck_rms_norm_backward,
-         (const float *restrict x, const float *restrict weight, const float *restrict dy, float *restrict dx,
-          size_t count, float epsilon), (x, weight, dy, dx, count, epsilon)) {
+         (const float *restrict x, const float *restrict weight, float offset, const float *restrict dy,
+          float *restrict dx, size_t count, float epsilon), (x, weight, offset, dy, dx, count, epsilon)) {
     float squares[lanes] = {0}, products[lanes] = {0};
     size_t i = 0;
     for (; i + lanes <= count; i += lanes) {
         for (int l = 0; l < lanes; l++) {
             squares[l] += x[i + l] * x[i + l];
-            products[l] += weight[i + l] * dy[i + l] * x[i + l];
+            products[l] += (offset + weight[i + l]) * dy[i + l] * x[i + l];
         }
     }
     double square = 0, product = 0;
     for (; i < count; i++) {
         square += (double)x[i] * x[i];
-        product += (double)weight[i] * dy[i] * x[i];
+        product += (double)(offset + weight[i]) * dy[i] * x[i];
     }
     for (int l = 0; l < lanes; l++) {
         square += squares[l];
@@ -59,7 +59,7 @@ VARIANTS(float, ck_rms_norm_backward,
     double mean = square / (double)count + epsilon;
     float scale = (float)(1.0 / sqrt(mean));
     float shift = (float)(product / ((double)count * mean)) * scale;
-    for (i = 0; i < count; i++) dx[i] += scale * weight[i] * dy[i] - shift * x[i];
+    for (i = 0; i < count; i++) dx[i] += scale * (offset + weight[i]) * dy[i] - shift * x[i];
     return scale;
 }
 

@@ -5,13 +5,6 @@
 #include "variants.h"
 #include "exponential.h"
 
-/// The results may be written over the operands: each iteration reads and writes one index only.
-#ifdef __clang__
-#define SAME_INDEX _Pragma("clang loop vectorize(assume_safety)")
-#else
-#define SAME_INDEX
-#endif
-
 VARIANTS(void, ck_silu, (const float *x, float *out, size_t count), (x, out, count)) {
     SAME_INDEX
     for (size_t i = 0; i < count; i++) out[i] = x[i] / (1.0f + exponential(-x[i]));
@@ -38,8 +31,8 @@ VARIANTS(void, ck_scale, (float *x, float factor, size_t count), (x, factor, cou
 }
 
 VARIANTS(void, ck_rms_norm,
-         (const float *x, const float *weight, float *out, size_t count, float epsilon),
-         (x, weight, out, count, epsilon)) {
+         (const float *x, const float *weight, float offset, float *out, size_t count, float epsilon),
+         (x, weight, offset, out, count, epsilon)) {
     float sums[lanes] = {0};
     size_t i = 0;
     for (; i + lanes <= count; i += lanes) {
@@ -49,7 +42,7 @@ VARIANTS(void, ck_rms_norm,
     for (; i < count; i++) sum += (double)x[i] * x[i];
     for (int l = 0; l < lanes; l++) sum += sums[l];
     float scale = (float)(1.0 / sqrt(sum / (double)count + epsilon));
-    for (i = 0; i < count; i++) out[i] = x[i] * scale * weight[i];
+    for (i = 0; i < count; i++) out[i] = x[i] * scale * (offset + weight[i]);
 }
 
 VARIANTS(void, ck_rotate_halves,

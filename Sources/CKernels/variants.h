@@ -7,6 +7,13 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
+/// Before a loop whose results may be written over its operands: each iteration reads and writes one index only.
+#ifdef __clang__
+#define SAME_INDEX _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define SAME_INDEX
+#endif
+
 /// The instruction set of the process; the baseline until `processor.c` has asked.
 extern __attribute__((visibility("hidden"))) ck_instruction_set ck_process_set;
 /// The one that a test chose for this thread; 0 if none did.

@@ -5,7 +5,7 @@ import Tensors
 enum Normalization {
     /// y ← RMSNorm(x) for x and y `[rows, C]`.
     static func forward(_ x: MatrixView<Float>, _ weight: Weight, epsilon: Float, into y: MatrixView<Float>) {
-        for row in 0..<x.rows { ck_rms_norm(x.row(row), weight.vector, y.row(row), x.columns, epsilon) }
+        for row in 0..<x.rows { ck_rms_norm(x.row(row), weight.vector, 0, y.row(row), x.columns, epsilon) }
     }
 
     /// Backward of `forward`: dx ← dx + the gradient of x from y's gradient dy, and the weight's gradient, if that has a
@@ -20,7 +20,7 @@ enum Normalization {
         ThreadPool.forEachRange(x.rows) { rows in
             for row in rows {
                 scales[row] = ck_rms_norm_backward(
-                    x.row(row), weight.vector, dy.row(row), dx.row(row), x.columns, epsilon)
+                    x.row(row), weight.vector, 0, dy.row(row), dx.row(row), x.columns, epsilon)
             }
         }
         guard let sums = gradient?.gradientVector else { return }

@@ -107,32 +107,77 @@ static void check_elements(size_t n) {
     expect_floats("scale", n, out);
 }
 
-static void check_norm(size_t n) {
+static void check_norm(size_t n, float offset) {
     float x[most], weight[most], out[most], dy[most], dx[most] = {0};
     fill(x, n, 2);
     fill(weight, n, 1);
     fill(dy, n, 1);
     double square = 0, product = 0, products = 0;
     for (size_t i = 0; i < n; i++) {
+        double w = offset + weight[i];
         square += (double)x[i] * x[i];
-        product += (double)weight[i] * dy[i] * x[i];
-        products += fabs((double)weight[i] * dy[i] * x[i]);
+        product += w * dy[i] * x[i];
+        products += fabs(w * dy[i] * x[i]);
     }
     double mean = square / (double)n + 1e-5, error = (double)(n / 32 + 8) * u;
     for (size_t i = 0; i < n; i++) {
-        expected[i] = x[i] / sqrt(mean) * weight[i];
+        expected[i] = x[i] / sqrt(mean) * (offset + weight[i]);
         bounds[i] = error * fabs(expected[i]);
     }
-    ck_rms_norm(x, weight, out, n, 1e-5f);
+    ck_rms_norm(x, weight, offset, out, n, 1e-5f);
     expect_floats("rms_norm", n, out);
-    float scale = ck_rms_norm_backward(x, weight, dy, dx, n, 1e-5f);
+    float scale = ck_rms_norm_backward(x, weight, offset, dy, dx, n, 1e-5f);
     expect_one("rms_norm_backward's scale", scale, 1 / sqrt(mean), error / sqrt(mean));
     for (size_t i = 0; i < n; i++) {
-        double direct = weight[i] * dy[i] / sqrt(mean), shift = x[i] / ((double)n * mean * sqrt(mean));
+        double direct = (offset + weight[i]) * dy[i] / sqrt(mean), shift = x[i] / ((double)n * mean * sqrt(mean));
         expected[i] = direct - shift * product;
         bounds[i] = error * (fabs(direct) + fabs(shift) * products) * 2;
     }
     expect_floats("rms_norm_backward", n, dx);
+}
+
+/// Of rows that are far from zero, as many deviations as `level` says.
+static void check_layer_norm(size_t n, float level) {
+    float x[most], weight[most], bias[most], out[most], dy[most], dx[most] = {0}, found_mean;
+    fill(x, n, 1);
+    for (size_t i = 0; i < n; i++) x[i] += level;
+    fill(weight, n, 1);
+    fill(bias, n, 1);
+    fill(dy, n, 1);
+    double mean = 0, variance = 0, spread = 0, gradient = 0, product = 0, magnitude = 0;
+    for (size_t i = 0; i < n; i++) mean += x[i] / (double)n;
+    for (size_t i = 0; i < n; i++) {
+        variance += (x[i] - mean) * (x[i] - mean) / (double)n;
+        spread += fabs(x[i] - mean) / (double)n;
+    }
+    double scale = 1 / sqrt(variance + 1e-3f), roundings = (double)(n / 32 + 10) * u;
+    // The mean's rounding, and what adding the deviations does; then the deviation's, the scale's and the product's.
+    double shifted = u * fabs(mean) + roundings * spread;
+    for (int has_bias = 0; has_bias < 2; has_bias++) {
+        for (size_t i = 0; i < n; i++) {
+            double size = fabs((x[i] - mean) * scale * weight[i]);
+            expected[i] = (x[i] - mean) * scale * weight[i] + (has_bias ? bias[i] : 0);
+            bounds[i] = shifted * scale * fabs(weight[i]) + roundings * size + u * fabs(expected[i]);
+        }
+        ck_layer_norm(x, weight, has_bias ? bias : NULL, out, n, 1e-3f);
+        expect_floats("layer_norm", n, out);
+    }
+    float found_scale = ck_layer_norm_backward(x, weight, dy, dx, n, 1e-3f, &found_mean);
+    expect_one("layer_norm_backward's mean", found_mean, mean, shifted);
+    expect_one("layer_norm_backward's scale", found_scale, scale, roundings * scale);
+    for (size_t i = 0; i < n; i++) {
+        double g = (double)weight[i] * dy[i], normalized = (x[i] - mean) * scale;
+        gradient += g / (double)n;
+        product += g * normalized / (double)n;
+        magnitude += fabs(g) * (1 + fabs(normalized)) / (double)n;
+    }
+    for (size_t i = 0; i < n; i++) {
+        double g = (double)weight[i] * dy[i], normalized = (x[i] - mean) * scale;
+        expected[i] = scale * (g - gradient - normalized * product);
+        bounds[i] = scale * (2 * roundings * (fabs(g) + magnitude * (1 + fabs(normalized)))
+                             + shifted * scale * fabs(product));
+    }
+    expect_floats("layer_norm_backward", n, dx);
 }
 
 static void check_rotation(size_t half) {
@@ -228,30 +273,35 @@ static void check_backward(size_t n) {
 }
 
 static void check_columns(size_t columns) {
-    enum { rows = 5 };
+    enum { rows = 5, kinds = 3 };
+    static const char *const names[kinds] = {"column_sums", "weighted_column_sums", "centered_weighted_column_sums"};
     static float x[rows * most], y[rows * most];
-    float scales[rows], sums[most], before[most];
+    float scales[rows], means[rows], sums[most], before[most];
     fill(x, rows * columns, 1);
     fill(y, rows * columns, 1);
     fill(scales, rows, 1);
+    fill(means, rows, 3);
     fill(before, columns, 1);
     for (int accumulating = 0; accumulating < 2; accumulating++) {
-        for (int isWeighted = 0; isWeighted < 2; isWeighted++) {
+        for (int kind = 0; kind < kinds; kind++) {
             for (size_t c = 0; c < columns; c++) {
                 expected[c] = accumulating ? before[c] : 0;
                 bounds[c] = fabs(expected[c]);
                 for (size_t r = 0; r < rows; r++) {
                     double value = x[r * columns + c];
-                    if (isWeighted) value *= (double)y[r * columns + c] * scales[r];
+                    if (kind > 0) value *= ((double)y[r * columns + c] - (kind == 2 ? means[r] : 0)) * scales[r];
                     expected[c] += value;
                     bounds[c] += fabs(value);
                 }
-                bounds[c] *= 3 * u;
+                bounds[c] *= 4 * u;
             }
             memcpy(sums, before, sizeof before);
-            if (isWeighted) ck_weighted_column_sums(x, columns, y, columns, scales, rows, columns, accumulating, sums);
-            if (!isWeighted) ck_column_sums(x, columns, rows, columns, accumulating, sums);
-            expect_floats(isWeighted ? "weighted_column_sums" : "column_sums", columns, sums);
+            if (kind == 0) ck_column_sums(x, columns, rows, columns, accumulating, sums);
+            if (kind == 1) ck_weighted_column_sums(x, columns, y, columns, scales, rows, columns, accumulating, sums);
+            if (kind == 2) {
+                ck_centered_weighted_column_sums(x, columns, y, columns, scales, means, rows, columns, accumulating, sums);
+            }
+            expect_floats(names[kind], columns, sums);
         }
     }
 }
@@ -504,7 +554,10 @@ int main(int count, char **arguments) {
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         size_t n = sizes[i];
         check_elements(n);
-        check_norm(n);
+        check_norm(n, 0);
+        check_norm(n, 1);
+        check_layer_norm(n, 0);
+        check_layer_norm(n, 300);
         check_rotation(n);
         check_softmax(n);
         check_backward(n);

@@ -5,23 +5,7 @@ import Testing
 
 @testable import Tensors
 
-private func normals(_ count: Int, deviation: Double = 1, seed: UInt64) -> [Float] {
-    var generator = SeededGenerator(seed: seed)
-    return (0..<count).map { _ in Float(generator.normal() * deviation) }
-}
-
-private func doubles(_ values: [Float]) -> [Double] { values.map(Double.init) }
-
-/// The derivative of a function in double precision, by central differences of two steps: the error goes with h⁴.
-private func derivative(at x: Double, _ f: (Double) -> Double) -> Double {
-    func slope(_ h: Double) -> Double { (f(x + h) - f(x - h)) / (2 * h) }
-    return (4 * slope(0x1p-11) - slope(0x1p-10)) / 3
-}
-
 private func silu(_ x: Double) -> Double { x / (1 + exp(-x)) }
-
-/// Half a unit in the last place of 1 in single precision.
-private let u = 0x1p-24
 
 /// Each loop against central differences of its forward formula in double precision. A result may be wrong by a few
 /// roundings of the terms it is the sum of.
@@ -61,29 +45,33 @@ struct BackwardLoopTests {
         }
     }
 
-    @Test("RMSNorm adds to what is there", arguments: [1, 2, 17, 33, 67], [0.01, 1, 100])
+    @Test("RMSNorm adds to what is there, with and without an offset", arguments: [1, 2, 17, 33, 67], [0.01, 1, 100])
     func rmsNorm(size: Int, deviation: Double) {
-        let (x, weight) = (normals(size, deviation: deviation, seed: 6), normals(size, seed: 7).map { $0 + 1 })
+        let x = normals(size, deviation: deviation, seed: 6)
         let (dy, before) = (normals(size, seed: 8), normals(size, seed: 9))
         let epsilon: Float = 1e-5
-        var dx = before
-        let scale = ck_rms_norm_backward(x, weight, dy, &dx, size, epsilon)
         let values = doubles(x)
         let mean = values.reduce(0) { $0 + $1 * $1 } / Double(size) + Double(epsilon)
-        expectClose([Double(scale)], [1 / mean.squareRoot()], within: 4 * u / mean.squareRoot())
-        for i in 0..<size {
-            // In units of the input's size, so that the step suits it.
-            let expected =
-                derivative(at: 0) { step in
-                    var moved = values
-                    moved[i] += step * deviation
-                    let mean = moved.reduce(0) { $0 + $1 * $1 } / Double(size) + Double(epsilon)
-                    return moved.indices.reduce(0) { sum, j in
-                        sum + Double(dy[j]) * Double(weight[j]) * moved[j] / mean.squareRoot()
-                    }
-                } / deviation
-            let size = (Double(size) + 8) * 8 * u * (1 / mean.squareRoot() + abs(Double(before[i])))
-            expectClose([Double(dx[i])], [Double(before[i]) + expected], within: 4 * size)
+        // Weights that are about 1 with their offset.
+        for (offset, level) in [(Float(0), Float(1)), (1, 0)] {
+            let weight = normals(size, seed: 7).map { $0 + level }
+            var dx = before
+            let scale = ck_rms_norm_backward(x, weight, offset, dy, &dx, size, epsilon)
+            expectClose([Double(scale)], [1 / mean.squareRoot()], within: 4 * u / mean.squareRoot())
+            for i in 0..<size {
+                // In units of the input's size, so that the step suits it.
+                let expected =
+                    derivative(at: 0) { step in
+                        var moved = values
+                        moved[i] += step * deviation
+                        let mean = moved.reduce(0) { $0 + $1 * $1 } / Double(size) + Double(epsilon)
+                        return moved.indices.reduce(0) { sum, j in
+                            sum + Double(dy[j]) * Double(offset + weight[j]) * moved[j] / mean.squareRoot()
+                        }
+                    } / deviation
+                let bound = (Double(size) + 8) * 8 * u * (1 / mean.squareRoot() + abs(Double(before[i])))
+                expectClose([Double(dx[i])], [Double(before[i]) + expected], within: 4 * bound, "offset \(offset)")
+            }
         }
     }
 
@@ -91,20 +79,27 @@ struct BackwardLoopTests {
     func columnSums(columns: Int, rows: Int) {
         let stride = columns + 3
         let (x, y) = (normals(rows * stride, seed: 10), normals(rows * stride, seed: 11))
-        let scales = normals(rows, seed: 12)
+        let (scales, means) = (normals(rows, seed: 12), normals(rows, deviation: 3, seed: 21))
         let start = normals(columns, seed: 13)
         for isAccumulating in [false, true] {
-            var (sums, weighted) = (start, start)
+            var (sums, weighted, centered) = (start, start, start)
             ck_column_sums(x, stride, rows, columns, isAccumulating, &sums)
             ck_weighted_column_sums(x, stride, y, stride, scales, rows, columns, isAccumulating, &weighted)
+            ck_centered_weighted_column_sums(
+                x, stride, y, stride, scales, means, rows, columns, isAccumulating, &centered)
             for column in 0..<columns {
                 let base = isAccumulating ? Double(start[column]) : 0
-                let places = (0..<rows).map { $0 * stride + column }
-                let plain = places.map { Double(x[$0]) }
-                let products = places.enumerated().map { Double(x[$1]) * Double(y[$1]) * Double(scales[$0]) }
-                func bound(_ terms: [Double]) -> Double { 4 * u * (terms.reduce(abs(base)) { $0 + abs($1) }) }
-                expectClose([Double(sums[column])], [plain.reduce(base, +)], within: bound(plain))
-                expectClose([Double(weighted[column])], [products.reduce(base, +)], within: bound(products))
+                func expectSum(_ found: [Float], _ what: String, _ term: (_ row: Int, _ place: Int) -> Double) {
+                    let terms = (0..<rows).map { term($0, $0 * stride + column) }
+                    // Each term is rounded three times, and so is the sum once.
+                    let bound = 4 * u * terms.reduce(abs(base)) { $0 + abs($1) }
+                    expectClose([Double(found[column])], [terms.reduce(base, +)], within: bound, what)
+                }
+                expectSum(sums, "plain") { Double(x[$1]) }
+                expectSum(weighted, "weighted") { Double(x[$1]) * Double(y[$1]) * Double(scales[$0]) }
+                expectSum(centered, "centered") {
+                    Double(x[$1]) * (Double(y[$1]) - Double(means[$0])) * Double(scales[$0])
+                }
             }
         }
     }

@@ -5,24 +5,10 @@ import Testing
 
 @testable import Tensors
 
-/// Half a unit in the last place of 1 in single precision: the relative error of one rounded operation.
-private let u = 0x1p-24
 /// What the kernels' exponential may be wrong by, relatively: 1.5 units in the last place and the rounding of its use.
 private let exponentialError = 4 * u
 /// e^x is 0 below −87.3, and infinite above 88.37: what is lost is at most this.
 private let flushed = 1.3e-38
-
-private func normals(_ count: Int, deviation: Double = 1, seed: UInt64) -> [Float] {
-    var generator = SeededGenerator(seed: seed)
-    return (0..<count).map { _ in Float(generator.normal() * deviation) }
-}
-
-private func doubles(_ values: [Float]) -> [Double] { values.map(Double.init) }
-
-/// Runs a loop whose result lies over its operand.
-private func inPlace(_ x: inout [Float], _ loop: (UnsafeMutablePointer<Float>) -> Void) {
-    x.withUnsafeMutableBufferPointer { loop($0.baseAddress!) }
-}
 
 @Suite("Loops over elements", .everyInstructionSet)
 struct ElementLoopTests {
@@ -71,29 +57,33 @@ struct ElementLoopTests {
         expectEqual(multiple, x.map { $0 * -1.7 })
     }
 
-    @Test("RMSNorm, also in place", arguments: sizes, [1e-4, 1, 1e4])
+    @Test("RMSNorm, also in place, with and without an offset", arguments: sizes, [1e-4, 1, 1e4])
     func rmsNorm(size: Int, deviation: Double) {
         let x = normals(size, deviation: deviation, seed: 6)
         let weight = normals(size, seed: 7)
         let epsilon: Float = 1e-5
         let mean = doubles(x).reduce(0) { $0 + $1 * $1 } / Double(size)
-        let expected = zip(doubles(x), doubles(weight)).map { $0 / (mean + Double(epsilon)).squareRoot() * $1 }
-        // Each of 32 lanes adds size / 32 rounded squares; the root halves that error; then three roundings.
-        let error = (Double(size / 32 + 2) / 2 + 4) * u
-        let bounds = expected.map { error * abs($0) }
-        var out = [Float](repeating: .nan, count: size)
-        ck_rms_norm(x, weight, &out, size, epsilon)
-        expectClose(doubles(out), expected, within: bounds)
-        var inPlace = x
-        inPlace.withUnsafeMutableBufferPointer { ck_rms_norm($0.baseAddress, weight, $0.baseAddress, size, epsilon) }
-        expectEqual(inPlace, out)
+        for offset: Float in [0, 1] {
+            let expected = zip(x, weight).map {
+                Double($0) / (mean + Double(epsilon)).squareRoot() * Double(offset + $1)
+            }
+            // Each of 32 lanes adds size / 32 rounded squares; the root halves that error; then three roundings.
+            let error = (Double(size / 32 + 2) / 2 + 4) * u
+            let bounds = expected.map { error * abs($0) }
+            var out = [Float](repeating: .nan, count: size)
+            ck_rms_norm(x, weight, offset, &out, size, epsilon)
+            expectClose(doubles(out), expected, within: bounds)
+            var copy = x
+            inPlace(&copy) { ck_rms_norm($0, weight, offset, $0, size, epsilon) }
+            expectEqual(copy, out)
+        }
     }
 
     @Test("RMSNorm of zeros is zeros, not NaN")
     func rmsNormOfZeros() {
         let zeros = [Float](repeating: 0, count: 35)
         var out = [Float](repeating: .nan, count: 35)
-        ck_rms_norm(zeros, normals(35, seed: 8), &out, 35, 1e-6)
+        ck_rms_norm(zeros, normals(35, seed: 8), 0, &out, 35, 1e-6)
         #expect(out.allSatisfy { $0 == 0 })
     }
 

@@ -13,14 +13,22 @@ void ck_silu_multiply_backward(const float *gate, const float *up, float *gradie
 void ck_multiply_backward(const float *gate, const float *up, float *gradient, float *up_gradient, size_t count);
 
 /// Backward of `ck_rms_norm` for one row: adds the gradient of x to `dx`, returns 1 / √(mean(x²) + epsilon).
-float ck_rms_norm_backward(const float *x, const float *weight, const float *dy, float *dx, size_t count,
+float ck_rms_norm_backward(const float *x, const float *weight, float offset, const float *dy, float *dx, size_t count,
                            float epsilon);
+/// Backward of `ck_layer_norm` for one row: adds the gradient of x to `dx`, r · (g − mean(g) − x̂ · mean(g · x̂)) with
+/// g = dy · weight and x̂ = r · (x − µ). Returns r = 1 / √(var + epsilon), and µ in `mean`.
+float ck_layer_norm_backward(const float *x, const float *weight, const float *dy, float *dx, size_t count,
+                             float epsilon, float *mean);
 
 /// sums ← Σ over rows of x, or sums + that, added up in double precision.
 void ck_column_sums(const float *x, size_t stride, size_t rows, size_t columns, bool accumulating, float *sums);
 /// sums ← Σ over rows of dy · x · scale of the row, or sums + that, added up in double precision.
 void ck_weighted_column_sums(const float *dy, size_t dy_stride, const float *x, size_t x_stride, const float *scales,
                              size_t rows, size_t columns, bool accumulating, float *sums);
+/// sums ← Σ over rows of dy · (x − mean of the row) · scale of the row, or sums + that, added up in double precision.
+void ck_centered_weighted_column_sums(const float *dy, size_t dy_stride, const float *x, size_t x_stride,
+                                      const float *scales, const float *means, size_t rows, size_t columns,
+                                      bool accumulating, float *sums);
 
 /// row ← e^(scale · (row − most)) · inverse_sum: a row of softmax whose maximum and sum are known.
 void ck_softmax_row(float *row, size_t count, float scale, float most, float inverse_sum);

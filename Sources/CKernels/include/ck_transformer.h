@@ -16,8 +16,11 @@ void ck_sum(const float *x, const float *y, float *out, size_t count);
 /// x ← factor · x.
 void ck_scale(float *x, float factor, size_t count);
 
-/// out ← weight · x / √(mean(x²) + epsilon), one row. `out` may be `x`.
-void ck_rms_norm(const float *x, const float *weight, float *out, size_t count, float epsilon);
+/// out ← (offset + weight) · x / √(mean(x²) + epsilon), one row. `out` may be `x`.
+void ck_rms_norm(const float *x, const float *weight, float offset, float *out, size_t count, float epsilon);
+/// out ← weight · (x − µ) / √(var + epsilon) + bias, one row, with its mean µ and var = mean((x − µ)²). `out` may be `x`;
+/// a `bias` of NULL is none.
+void ck_layer_norm(const float *x, const float *weight, const float *bias, float *out, size_t count, float epsilon);
 
 /// Rotates each head of one row by its position: (a, b) ← (a·cos − b·sin, b·cos + a·sin), where a is the first and b the
 /// second half of the head. `cosine` and `sine` hold size / 2 numbers; a direction of −1 rotates back, 1 forward.
