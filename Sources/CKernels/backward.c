@@ -7,25 +7,6 @@
 
 enum { column_block = 16 };
 
-VARIANTS(void, ck_silu_backward,
-         (const float *restrict x, float *restrict gradient, size_t count), (x, gradient, count)) {
-    for (size_t i = 0; i < count; i++) {
-        float s = 1.0f / (1.0f + exponential(-x[i]));
-        gradient[i] *= s * (1.0f + x[i] * (1.0f - s));
-    }
-}
-
-VARIANTS(void, ck_silu_multiply_backward,
-         (const float *restrict gate, const float *restrict up, float *restrict gradient, float *restrict up_gradient,
-          size_t count), (gate, up, gradient, up_gradient, count)) {
-    for (size_t i = 0; i < count; i++) {
-        float s = 1.0f / (1.0f + exponential(-gate[i]));
-        float d = gradient[i];
-        up_gradient[i] = d * gate[i] * s;
-        gradient[i] = d * up[i] * s * (1.0f + gate[i] * (1.0f - s));
-    }
-}
-
 VARIANTS(void, ck_multiply_backward,
          (const float *restrict gate, const float *restrict up, float *restrict gradient, float *restrict up_gradient,
           size_t count), (gate, up, gradient, up_gradient, count)) {

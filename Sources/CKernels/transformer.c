@@ -5,17 +5,6 @@
 #include "variants.h"
 #include "exponential.h"
 
-VARIANTS(void, ck_silu, (const float *x, float *out, size_t count), (x, out, count)) {
-    SAME_INDEX
-    for (size_t i = 0; i < count; i++) out[i] = x[i] / (1.0f + exponential(-x[i]));
-}
-
-VARIANTS(void, ck_silu_multiply,
-         (const float *gate, const float *up, float *out, size_t count), (gate, up, out, count)) {
-    SAME_INDEX
-    for (size_t i = 0; i < count; i++) out[i] = gate[i] / (1.0f + exponential(-gate[i])) * up[i];
-}
-
 VARIANTS(void, ck_multiply, (const float *gate, const float *up, float *out, size_t count), (gate, up, out, count)) {
     SAME_INDEX
     for (size_t i = 0; i < count; i++) out[i] = gate[i] * up[i];

@@ -236,6 +236,102 @@ static void check_softmax(size_t n) {
     expect_one("log_sum_exp's place", (double)argmax, (double)place, 0);
 }
 
+// MARK: - Activations
+
+/// Those of the shape x · F(x): F's tail F(−|x|), its derivative, and the size of the exponential's argument.
+typedef struct {
+    double tail, density, exponent;
+} curve;
+
+static curve gelu_tanh(double x) {
+    double factor = 2 * sqrt(2 / M_PI), z = factor * (x + 0.044715 * x * x * x);
+    return (curve){sigmoid(-fabs(z)), sigmoid(z) * sigmoid(-z) * factor * (1 + 0.134145 * x * x), fabs(z)};
+}
+
+static curve gelu(double x) {
+    return (curve){erfc(fabs(x) * sqrt(0.5)) / 2, exp(-x * x / 2) / sqrt(2 * M_PI), x * x / 2};
+}
+
+static curve quick_gelu(double x) {
+    double z = 1.702 * x;
+    return (curve){sigmoid(-fabs(z)), 1.702 * sigmoid(z) * sigmoid(-z), fabs(z)};
+}
+
+typedef struct {
+    const char *name;
+    void (*plain)(const float *, float *, size_t);
+    void (*gated)(const float *, const float *, float *, size_t);
+    void (*backward)(const float *, float *, size_t);
+    void (*gated_backward)(const float *, const float *, float *, float *, size_t);
+    /// NULL for relu and, with `is_square`, relu2.
+    curve (*at)(double);
+    int is_square;
+} activation;
+
+#define LOOPS(name) #name, ck_##name, ck_##name##_multiply, ck_##name##_backward, ck_##name##_multiply_backward
+static const activation activations[] = {
+    {LOOPS(gelu_tanh), gelu_tanh, 0}, {LOOPS(gelu), gelu, 0}, {LOOPS(quick_gelu), quick_gelu, 0},
+    {LOOPS(relu), NULL, 0},           {LOOPS(relu2), NULL, 1},
+};
+
+static void check_activation(const activation *f, size_t n, double deviation) {
+    float x[most], up[most], d[most], out[most], gradient[most], up_gradient[most];
+    static double values[most], errors[most], slopes[most], slope_errors[most];
+    fill(x, n, deviation);
+    fill(up, n, 1);
+    fill(d, n, 1);
+    for (size_t i = 0; i < n; i++) {
+        double a = x[i], size = fabs(a);
+        if (f->at) {
+            curve at = f->at(a);
+            double error = (10 + 5 * at.exponent) * u, positive = a < 0 ? at.tail : 1 - at.tail;
+            values[i] = a * positive;
+            errors[i] = error * size * at.tail + (a > 0 ? 2 * u * a : 0) + 2e-38 * size;
+            slopes[i] = positive + a * at.density;
+            slope_errors[i] = error * (at.tail + size * at.density) + (a > 0 ? 2 * u : 0);
+            slope_errors[i] += 2e-38 * (1 + 3 * at.exponent);
+        } else {
+            values[i] = a < 0 ? 0 : f->is_square ? a * a : a;
+            errors[i] = u * values[i];
+            slopes[i] = a < 0 ? 0 : f->is_square ? 2 * a : 1;
+            slope_errors[i] = 0;
+        }
+    }
+    char what[64];
+    f->plain(x, out, n);
+    memcpy(expected, values, sizeof values);
+    memcpy(bounds, errors, sizeof errors);
+    expect_floats(f->name, n, out);
+    snprintf(what, sizeof what, "%s_multiply", f->name);
+    for (size_t i = 0; i < n; i++) {
+        expected[i] = values[i] * up[i];
+        bounds[i] = 1.01 * errors[i] * fabs(up[i]) + u * fabs(expected[i]);
+    }
+    f->gated(x, up, out, n);
+    expect_floats(what, n, out);
+    snprintf(what, sizeof what, "%s_backward", f->name);
+    for (size_t i = 0; i < n; i++) {
+        expected[i] = d[i] * slopes[i];
+        bounds[i] = 1.01 * slope_errors[i] * fabs(d[i]) + u * fabs(expected[i]);
+    }
+    memcpy(gradient, d, sizeof d);
+    f->backward(x, gradient, n);
+    expect_floats(what, n, gradient);
+    snprintf(what, sizeof what, "%s_multiply_backward", f->name);
+    for (size_t i = 0; i < n; i++) {
+        expected[i] *= up[i];
+        bounds[i] = bounds[i] * fabs(up[i]) + 1.01 * u * fabs(expected[i]);
+    }
+    memcpy(gradient, d, sizeof d);
+    f->gated_backward(x, up, gradient, up_gradient, n);
+    expect_floats(what, n, gradient);
+    for (size_t i = 0; i < n; i++) {
+        expected[i] = d[i] * values[i];
+        bounds[i] = 1.01 * errors[i] * fabs(d[i]) + u * fabs(expected[i]);
+    }
+    expect_floats(what, n, up_gradient);
+}
+
 // MARK: - Backward
 
 static void check_backward(size_t n) {
@@ -299,7 +395,8 @@ static void check_columns(size_t columns) {
             if (kind == 0) ck_column_sums(x, columns, rows, columns, accumulating, sums);
             if (kind == 1) ck_weighted_column_sums(x, columns, y, columns, scales, rows, columns, accumulating, sums);
             if (kind == 2) {
-                ck_centered_weighted_column_sums(x, columns, y, columns, scales, means, rows, columns, accumulating, sums);
+                ck_centered_weighted_column_sums(x, columns, y, columns, scales, means, rows, columns, accumulating,
+                                                 sums);
             }
             expect_floats(names[kind], columns, sums);
         }
@@ -561,6 +658,11 @@ int main(int count, char **arguments) {
         check_rotation(n);
         check_softmax(n);
         check_backward(n);
+        for (size_t f = 0; f < sizeof activations / sizeof *activations; f++) {
+            check_activation(activations + f, n, 0.1);
+            check_activation(activations + f, n, 3);
+            check_activation(activations + f, n, 30);
+        }
         check_columns(n);
         check_losses(n);
         check_packing(n);

@@ -3,6 +3,7 @@
 #ifndef CKERNELS_H
 #define CKERNELS_H
 
+#include "ck_activations.h"
 #include "ck_backward.h"
 #include "ck_checksum.h"
 #include "ck_convert.h"

@@ -4,12 +4,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/// gradient ← gradient · silu'(x), with silu'(x) = s·(1 + x·(1 − s)) for s = 1 / (1 + e^−x).
-void ck_silu_backward(const float *x, float *gradient, size_t count);
-
-/// Backward of silu(gate) · up: `gradient` comes as the product's and leaves as the gate's.
-void ck_silu_multiply_backward(const float *gate, const float *up, float *gradient, float *up_gradient, size_t count);
-/// Backward of gate · up, likewise.
+/// Backward of gate · up: `gradient` comes as the product's and leaves as the gate's.
 void ck_multiply_backward(const float *gate, const float *up, float *gradient, float *up_gradient, size_t count);
 
 /// Backward of `ck_rms_norm` for one row: adds the gradient of x to `dx`, returns 1 / √(mean(x²) + epsilon).

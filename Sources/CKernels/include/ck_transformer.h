@@ -5,10 +5,6 @@
 
 // `out` may be one of the operands.
 
-/// out ← silu(x) = x / (1 + e^−x).
-void ck_silu(const float *x, float *out, size_t count);
-/// out ← silu(gate) · up.
-void ck_silu_multiply(const float *gate, const float *up, float *out, size_t count);
 /// out ← gate · up.
 void ck_multiply(const float *gate, const float *up, float *out, size_t count);
 /// out ← x + y.
