@@ -75,7 +75,7 @@ public struct JSONReader: Sendable {
         }
     }
 
-    private func member(_ key: String, expecting expected: String) throws(JSONReadError) -> JSONReader {
+    func member(_ key: String, expecting expected: String) throws(JSONReadError) -> JSONReader {
         guard case .object(let object) = value else { throw error("an object") }
         let place = Self.place(place, key: key)
         guard let found = object[key] else {
@@ -184,11 +184,11 @@ public struct JSONReader: Sendable {
     private static let list = "a list"
     private static let object = "an object"
 
-    private static func expected(_ range: ClosedRange<Int>) -> String {
+    static func expected(_ range: ClosedRange<Int>) -> String {
         "a whole number" + limits(range, isOpenBelow: range.lowerBound == .min, isOpenAbove: range.upperBound == .max)
     }
 
-    private static func expected(_ range: ClosedRange<Double>) -> String {
+    static func expected(_ range: ClosedRange<Double>) -> String {
         "a finite number"
             + limits(
                 range, isOpenBelow: range.lowerBound == -.infinity, isOpenAbove: range.upperBound == .infinity)
