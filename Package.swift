@@ -19,6 +19,7 @@ let package = Package(
         .library(name: "Training", targets: ["Training"]),
         .library(name: "CostModel", targets: ["CostModel"]),
         .library(name: "Report", targets: ["Report"]),
+        .library(name: "Workflows", targets: ["Workflows"]),
         .executable(name: "cola-analyze", targets: ["cola-analyze"]),
         .executable(name: "cola-convert", targets: ["cola-convert"]),
         .executable(name: "cola-train", targets: ["cola-train"]),
@@ -67,10 +68,15 @@ let package = Package(
                 "lowrank.js", "training.js", "report.js",
             ].map { .embedInCode("Page/\($0)") }),
         .target(
+            name: "Workflows",
+            dependencies: [
+                "JSON", "Checkpoints", "TokenData", "Transformer", "Spectra", "LowRank", "Training", "LinearAlgebra",
+            ]),
+        .target(
             name: "CommandSupport",
             dependencies: [
                 "Files", "JSON", "Checkpoints", "Tokenizers", "TokenData", "Transformer", "Spectra", "LowRank",
-                "Training", "CostModel", "Report", "LinearAlgebra", "CCrypto", "CMalloc", "CSignals",
+                "Training", "CostModel", "Report", "Workflows", "LinearAlgebra", "CCrypto", "CMalloc", "CSignals",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
 
@@ -78,20 +84,22 @@ let package = Package(
         .executableTarget(
             name: "cola-analyze",
             dependencies: [
-                "Files", "JSON", "CommandSupport", "CostModel", "Report", "Spectra", "LowRank", "Training",
+                "Files", "JSON", "CommandSupport", "Workflows", "CostModel", "Report", "Spectra", "LowRank", "Training",
                 "Transformer", "TokenData", "Checkpoints",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
         .executableTarget(
             name: "cola-convert",
             dependencies: [
-                "Files", "JSON", "CommandSupport", "LowRank", "Training", "Transformer", "Tokenizers", "TokenData",
+                "Files", "JSON", "CommandSupport", "Workflows", "LowRank", "Training", "Transformer", "Tokenizers",
+                "TokenData",
                 "Checkpoints", "CKernels", .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
         .executableTarget(
             name: "cola-train",
             dependencies: [
-                "Files", "JSON", "CommandSupport", "Spectra", "LowRank", "Training", "Transformer", "Tokenizers",
+                "Files", "JSON", "CommandSupport", "Workflows", "Spectra", "LowRank", "Training", "Transformer",
+                "Tokenizers",
                 "TokenData", "Checkpoints", "LinearAlgebra",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
@@ -102,7 +110,7 @@ let package = Package(
         .testTarget(name: "LinearAlgebraTests", dependencies: ["LinearAlgebra", "TestSupport"]),
         .testTarget(name: "JSONTests", dependencies: ["JSON", "Tensors", "TestSupport"]),
         .testTarget(
-            name: "CheckpointsTests", dependencies: ["Files", "JSON", "Checkpoints", "TestSupport"],
+            name: "CheckpointsTests", dependencies: ["Files", "JSON", "Checkpoints", "Transformer", "TestSupport"],
             resources: [.copy("Fixtures")]),
         .testTarget(
             name: "TokenizersTests", dependencies: ["JSON", "Tokenizers", "Tensors", "TestSupport"],
@@ -111,12 +119,12 @@ let package = Package(
             name: "TokenDataTests", dependencies: ["Files", "Tensors", "TokenData", "TestSupport"],
             resources: [.copy("Fixtures")]),
         .testTarget(
-            name: "TransformerTests", dependencies: ["Files", "Transformer", "TestSupport"],
+            name: "TransformerTests", dependencies: ["Files", "JSON", "Checkpoints", "Transformer", "TestSupport"],
             resources: [.copy("Fixtures")]),
         .testTarget(name: "SpectraTests", dependencies: ["Files", "Spectra", "Checkpoints", "TestSupport"]),
         .testTarget(
             name: "LowRankTests",
-            dependencies: ["JSON", "LowRank", "Spectra", "CKernels", "TestSupport"]),
+            dependencies: ["Files", "JSON", "LowRank", "Spectra", "Checkpoints", "CKernels", "TestSupport"]),
         .testTarget(
             name: "TrainingTests", dependencies: ["Files", "JSON", "Training", "TokenData", "TestSupport"],
             resources: [.copy("Fixtures")]),
@@ -124,11 +132,13 @@ let package = Package(
             name: "CostModelTests", dependencies: ["JSON", "CostModel", "Training", "Transformer", "TestSupport"]),
         .testTarget(name: "ReportTests", dependencies: ["Files", "JSON", "Report", "Spectra", "TestSupport"]),
         .testTarget(
+            name: "WorkflowsTests",
+            dependencies: ["JSON", "Workflows", "LowRank", "Checkpoints", "Tensors", "Transformer", "TestSupport"]),
+        .testTarget(
             name: "ToolTests",
             dependencies: [
-                "JSON", "CommandSupport", "LinearAlgebra", "Checkpoints", "Tokenizers", "TestSupport", "cola-analyze",
-                "cola-convert",
-                "cola-train",
+                "JSON", "CommandSupport", "Workflows", "LinearAlgebra", "Checkpoints", "Tokenizers", "Transformer",
+                "TestSupport", "cola-analyze", "cola-convert", "cola-train",
             ],
             resources: [.copy("Fixtures")]),
         .testTarget(name: "PackageUseTests", dependencies: ["Checkpoints", "Tensors", "Transformer", "TestSupport"]),

@@ -31,6 +31,17 @@ public enum TensorNames {
         return names.map(PublishedNames.canonical)
     }
 
+    /// How names of a decoder's tensors begin, in files of all families in use.
+    static let beginnings = ["model.", "lm_head.", "language_model.", "transformer.", "wte.", "wpe.", "h.", "ln_f."]
+
+    /// Whether a name is that of an embedding of tokens, in files of all families in use.
+    static func isEmbedding(_ name: String) -> Bool {
+        [
+            "model.embed_tokens.weight", "language_model.model.embed_tokens.weight",
+            "model.language_model.embed_tokens.weight", "transformer.wte.weight", "wte.weight",
+        ].contains(name)
+    }
+
     /// Whether a name says that a module called model holds the whole model, head included, as Lightning's and those of
     /// adapters do.
     static func isInModel(_ name: String) -> Bool {

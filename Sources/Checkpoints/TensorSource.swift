@@ -61,6 +61,8 @@ public protocol TensorSource: AnyObject {
     /// The directory entry of one tensor.
     func info(_ name: String) -> TensorInfo?
     func tokenizer() throws -> TokenizerBlob?
+    /// What the file calls a tensor, for errors, where that is something else.
+    func originalName(of name: String) -> String
     /// Reads the given rows (first extent; `nil`: all) of a tensor as single precision, row-major, into `destination`,
     /// which holds exactly as many elements. Throws `CheckpointError` if there is no such tensor or it is cut short.
     func read(_ name: String, rows: Range<Int>?, into destination: UnsafeMutableBufferPointer<Float>) throws
@@ -84,6 +86,8 @@ extension TensorSource {
     public var warnings: [String] { contradictions.map { "\(path): \($0.problem)" } }
 
     public func info(_ name: String) -> TensorInfo? { tensors.first { $0.name == name } }
+
+    public func originalName(of name: String) -> String { name }
 
     /// The values of config.json; nil if the file carries none, or something else than a JSON object.
     public var configurationValues: JSONObject? {

@@ -6,38 +6,51 @@ import Tensors
 ///
 /// - only `lm_head.weight`, because of a shared tensor one name was kept: it is the embedding as well;
 /// - both, with different values: they are two tensors, and the configuration says so.
-final class TiedSource: TensorSource {
-    let configuration: String?
-    let tensors: [TensorInfo]
-    let warnings: [String]
-    var path: String { source.path }
-    var formatName: String { source.formatName }
-    var provenance: String? { source.provenance }
-    var contradictions: [Contradiction] {
+public final class TiedSource: TensorSource {
+    public let configuration: String?
+    public let tensors: [TensorInfo]
+    public let warnings: [String]
+    public var path: String { source.path }
+    public var formatName: String { source.formatName }
+    public var provenance: String? { source.provenance }
+    public var contradictions: [Contradiction] {
         source.contradictions.map { contradiction in
             let name = storedNames.first { $0.value == contradiction.name }?.key
             return Contradiction(name: name ?? contradiction.name, problem: contradiction.problem)
         }
     }
 
-    private let source: any TensorSource
+    /// What is stored.
+    public let source: any TensorSource
     /// Names in the source of those that have another one here.
     private let storedNames: [String: String]
 
     static let (embedding, head) = ("model.embed_tokens.weight", "lm_head.weight")
-    static let key = "tie_word_embeddings"
+    /// Where configurations say whether the two are tied.
+    public static let key = "tie_word_embeddings"
+
+    /// The same by what the configuration says on its outermost level, nothing meaning that they are not tied.
+    static func resolving(_ source: any TensorSource) -> any TensorSource {
+        resolving(source, isTied: source.configurationValues?[key]?.boolValue == true) { $0[key] = false }
+    }
 
     /// The source itself, if there is nothing to be said.
     ///
     /// Reads both tensors if both are there, up to the first element that differs. One that cannot be read is another
     /// one.
-    static func resolving(_ source: any TensorSource) -> any TensorSource {
-        guard var values = source.configurationValues, values[key]?.boolValue == true,
-            let head = source.info(head), head.count > 0
-        else { return source }
+    ///
+    /// - Parameters:
+    ///   - isTied: whether the configuration ties them.
+    ///   - untying: makes it say that they are two.
+    public static func resolving(
+        _ source: any TensorSource, isTied: Bool, untying: (inout JSONObject) -> Void
+    ) -> any TensorSource {
+        guard isTied, var values = source.configurationValues, let head = source.info(head), head.count > 0 else {
+            return source
+        }
         guard let embedding = source.info(embedding) else { return TiedSource(headOnly: source) }
         guard !areEqual(source, embedding, head) else { return source }
-        values[key] = false
+        untying(&values)
         return TiedSource(
             source, configuration: JSONValue.object(values).text(indent: 2, writesNonFinite: true))
     }
@@ -67,14 +80,16 @@ final class TiedSource: TensorSource {
             ]
     }
 
-    func info(_ name: String) -> TensorInfo? {
+    public func info(_ name: String) -> TensorInfo? {
         guard storedNames.isEmpty else { return tensors.first { $0.name == name } }
         return source.info(name)
     }
 
-    func tokenizer() throws -> TokenizerBlob? { try source.tokenizer() }
+    public func tokenizer() throws -> TokenizerBlob? { try source.tokenizer() }
 
-    func read(_ name: String, rows: Range<Int>?, into destination: UnsafeMutableBufferPointer<Float>) throws {
+    public func originalName(of name: String) -> String { source.originalName(of: storedNames[name] ?? name) }
+
+    public func read(_ name: String, rows: Range<Int>?, into destination: UnsafeMutableBufferPointer<Float>) throws {
         try source.read(storedNames[name] ?? name, rows: rows, into: destination)
     }
 

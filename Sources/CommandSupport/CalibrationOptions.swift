@@ -3,6 +3,7 @@ import Checkpoints
 import JSON
 import LowRank
 import Transformer
+import Workflows
 
 /// The texts that statistics are collected on, or statistics that were saved.
 public struct CalibrationOptions: ParsableArguments {
@@ -67,35 +68,25 @@ public struct CalibrationOptions: ParsableArguments {
 
     /// The sequences of the calibration text.
     public func sequences(
-        for source: any TensorSource, _ configuration: DecoderConfiguration, _ console: Console
+        for source: any TensorSource, _ description: ModelDescription, _ console: Console
     ) throws -> CalibrationText {
         guard hasText else { return CalibrationText() }
         let streams = try TokenStream.load(
-            text: text, tokens: tokens, maxTokens: maxTokens, sequenceOptions, tokenizer, for: source, configuration,
-            console)
+            TokenStream.Request(
+                text: text, tokens: tokens, maxTokens: maxTokens, sequences: sequenceOptions, tokenizer: tokenizer),
+            for: source, description, console)
         return CalibrationText(
             sequences: try streams.sequences(length: sequenceLength, maxTokens: maxTokens), streams: streams)
     }
 
-    /// The statistics that a weighting needs: read, or collected from the sequences, and saved if asked for. Nil for the
-    /// weighting that needs none. Warns if there are few tokens for the model's width.
-    public func statistics(
-        of decoder: Decoder, fingerprint: String, _ weighting: Weighting, _ sequences: [ArraySlice<UInt32>],
-        provenance: JSONObject, console: Console
-    ) throws -> (any CalibrationStatistics)? {
-        let configuration = decoder.configuration
-        if let moments {
-            let file = try MomentFile(path: moments, of: configuration, fingerprint: fingerprint)
-            guard weighting != .fisher || file.hasGradients else {
-                throw LowRankError.input(
-                    path: moments, place: "gradient", found: "moments of inputs only",
-                    expected:
-                        "gradients, which the Fisher weighting needs; `cola-analyze spectrum --save-moments` collects "
-                        + "them")
-            }
-            Calibration(decoder, fingerprint: fingerprint, console: console).warnIfFew(file.record.tokens)
-            return file
-        }
+    /// Where the statistics that a weighting needs come from: a file, or the sequences, after which they are saved if
+    /// asked for. Nil for the weighting that needs none. Hashes the files of the text.
+    ///
+    /// - Throws: `InputError` where there is neither and the weighting needs some.
+    public func source(
+        for weighting: Weighting, _ sequences: [ArraySlice<UInt32>], provenance: JSONObject
+    ) throws -> Calibration.Source? {
+        if let moments { return .file(moments) }
         guard !sequences.isEmpty else {
             guard weighting == .weight else {
                 throw InputError(
@@ -104,9 +95,11 @@ public struct CalibrationOptions: ParsableArguments {
             }
             return nil
         }
-        return try Calibration(decoder, fingerprint: fingerprint, console: console).collect(
-            sequences, labelSeed: weighting == .fisher ? seed : nil, paths: paths, saveTo: saveMoments,
-            provenance: provenance)
+        var text = Calibration.Text(sequences, labelSeed: weighting == .fisher ? seed : nil)
+        text.sources = try paths.map { try Provenance.input($0) }
+        text.file = saveMoments
+        text.provenance = provenance
+        return .text(text)
     }
 }
 
@@ -121,52 +114,5 @@ public struct CalibrationText: Sendable {
     /// `record` with what was put in front of the sequences and left out of them.
     public func adding(to record: JSONObject) -> JSONObject {
         streams.isEmpty ? record : JSONObject(record.members + streams.record.members)
-    }
-}
-
-/// The collecting of a model's statistics, as the tools do it.
-public struct Calibration {
-    private let decoder: Decoder
-    private let fingerprint: String
-    private let console: Console
-
-    public init(_ decoder: Decoder, fingerprint: String, console: Console) {
-        self.decoder = decoder
-        self.fingerprint = fingerprint
-        self.console = console
-    }
-
-    /// Runs the sequences through the model, forward and, with a seed for labels, backward; keeps the statistics in a file
-    /// if one is named. Warns if there are few tokens for the model's width.
-    public func collect(
-        _ sequences: [ArraySlice<UInt32>], labelSeed: UInt64?, paths: [String], saveTo file: String?,
-        provenance: JSONObject
-    ) throws -> CalibrationMoments {
-        let total = sequences.reduce(0) { $0 + $1.count }
-        warnIfFew(total)
-        let moments = CalibrationMoments(
-            decoder, fingerprint: fingerprint, labelSeed: labelSeed, sequenceLength: sequences.map(\.count).max() ?? 0,
-            sources: try paths.map { try Provenance.input($0) })
-        let progress = console.progress(
-            labelSeed != nil ? "moments and gradients" : "moments", unit: "tokens", total: total)
-        try moments.add(sequences) { progress.update($0) }
-        progress.finish()
-        guard let file else { return moments }
-        let saving = console.progress("save moments", unit: "layers", total: decoder.configuration.layers)
-        try MomentFile.write(
-            moments, of: decoder.configuration, to: file, provenance: JSONValue.object(provenance).text()
-        ) { saving.update($0) }
-        saving.finish()
-        return moments
-    }
-
-    /// Warns if there are fewer than four tokens for each feature of the widest input.
-    public func warnIfFew(_ tokens: Int) {
-        let features = LinearModule.allCases.map { decoder.configuration.shape(of: $0).inputs }.max() ?? 1
-        guard tokens < 4 * features else { return }
-        console.warn(
-            "\(tokens) calibration tokens for \(features) features, \(fixed(Double(tokens) / Double(features), 1)) per "
-                + "feature: directions of a sample that small do not hold elsewhere; four are the least to trust, ten are "
-                + "better")
     }
 }

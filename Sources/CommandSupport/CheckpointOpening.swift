@@ -6,7 +6,7 @@ import Transformer
 
 /// Opens a checkpoint, and warns of what those should know who use it.
 public func openCheckpoint(_ path: String, config: String? = nil) throws -> any TensorSource {
-    let source = try Checkpoint.open(path, configurationPath: config)
+    let source = try openModel(path, configurationPath: config)
     warn(about: source)
     return source
 }
@@ -23,7 +23,7 @@ func warn(about source: any TensorSource) {
 extension CheckpointOptions {
     /// Opens the checkpoint as it is stored, without a look at its weights, and warns as `open` does.
     public func openStored() throws -> any TensorSource {
-        let source = try Checkpoint.openStored(checkpoint, configurationPath: config)
+        let source = try openStoredModel(checkpoint, configurationPath: config)
         warn(about: source)
         return source
     }

@@ -1,6 +1,7 @@
 import CMalloc
 import Files
 import Glibc
+import Workflows
 
 /// Standard error for people: messages, and progress that overwrites itself on a terminal and is a line now and then
 /// elsewhere. Results go to standard output.
@@ -67,13 +68,6 @@ public struct Console: Sendable {
     public func progress(_ title: String, unit: String, total: Int) -> Progress {
         Progress(title: title, unit: unit, total: total, isQuiet: isQuiet)
     }
-}
-
-/// Seconds since some fixed moment.
-public func monotonicSeconds() -> Double {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
 }
 
 /// Largest resident set of this process so far, in bytes.

@@ -8,6 +8,7 @@ import Report
 import Tokenizers
 import Training
 import Transformer
+import Workflows
 
 /// What a tool's exit code says; README.md lists them for users.
 public enum ToolExit {
@@ -27,7 +28,7 @@ public enum ToolExit {
         case TrainingError.setting, LowRankError.setting, CostModelError.setting: usage
         case LowRankError.result: bug
         case is CheckpointError, is TransformerError, is TokenizerError, is TrainingError, is LowRankError,
-            is ReportError, is InputError:
+            is ReportError, is WorkflowError, is InputError:
             badInput
         case is LinearAlgebraError: badInput
         case is MachineError: machine

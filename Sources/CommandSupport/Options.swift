@@ -75,11 +75,12 @@ public struct TokenOptions: ParsableArguments {
 
     /// Reads the input: one stream for each text, or the one token file. Every id is checked against the vocabulary.
     public func load(
-        for source: any TensorSource, _ configuration: DecoderConfiguration, _ console: Console
+        for source: any TensorSource, _ description: ModelDescription, _ console: Console
     ) throws -> [TokenStream] {
         try TokenStream.load(
-            text: text, tokens: tokens, maxTokens: maxTokens, sequenceOptions, tokenizer, for: source, configuration,
-            console)
+            TokenStream.Request(
+                text: text, tokens: tokens, maxTokens: maxTokens, sequences: sequenceOptions, tokenizer: tokenizer),
+            for: source, description, console)
     }
 }
 
@@ -107,34 +108,56 @@ extension TokenStream {
     /// The file of a specification such as `file.h5:/tokens`.
     static func path(of specification: String) -> String { TokenFile.path(of: specification) }
 
-    /// One stream for each text, or that of the token file; no more than `maxTokens` in all, what is put in front included.
-    /// Every id is checked against the vocabulary. `mayLackRows` says that `--pad` is meant for other files, too.
+    /// What is to be read.
+    public struct Request {
+        /// Texts, or else a token file.
+        public var text: [String]
+        public var tokens: String?
+        /// No more than so many tokens in all, what is put in front included.
+        public var maxTokens: Int?
+        public var sequences: SequenceOptions
+        public var tokenizer: TokenizerOptions
+        /// Whether `--pad` is meant for other files, too.
+        public var mayLackRows = false
+
+        public init(
+            text: [String], tokens: String?, maxTokens: Int?, sequences: SequenceOptions, tokenizer: TokenizerOptions,
+            mayLackRows: Bool = false
+        ) {
+            self.text = text
+            self.tokens = tokens
+            self.maxTokens = maxTokens
+            self.sequences = sequences
+            self.tokenizer = tokenizer
+            self.mayLackRows = mayLackRows
+        }
+    }
+
+    /// One stream for each text, or that of the token file. Every id is checked against the vocabulary.
     public static func load(
-        text: [String], tokens: String?, maxTokens: Int?, _ options: SequenceOptions, mayLackRows: Bool = false,
-        _ tokenizerOptions: TokenizerOptions, for source: any TensorSource, _ configuration: DecoderConfiguration,
-        _ console: Console
+        _ request: Request, for source: any TensorSource, _ description: ModelDescription, _ console: Console
     ) throws -> [TokenStream] {
         // Token files need none: a tokenizer that cannot be read has nothing to say about them.
-        var known: () -> (any Tokenizer)? = { try? tokenizerOptions.make(for: source) }
+        var known: () -> (any Tokenizer)? = { try? request.tokenizer.make(for: source) }
         var streams: [TokenStream] = []
-        if let tokens {
+        if let tokens = request.tokens {
             let file = try TokenFile.read(tokens)
             streams = [TokenStream(name: tokens, ids: file.ids, rowLength: file.rowLength)]
         } else {
-            let tokenizer = try tokenizerOptions.make(for: source)
+            let tokenizer = try request.tokenizer.make(for: source)
             known = { tokenizer }
-            for path in try TextInput.list(text, console) {
+            for path in try TextInput.list(request.text, console) {
                 let ids = try tokenizer.encode(TextInput.read(path, console))
                 let name = TextInput.name(path)
                 guard !ids.isEmpty else { throw InputError("\(name): the text is empty, expected at least two tokens") }
                 streams.append(TokenStream(name: name, ids: ids, rowLength: nil))
             }
         }
-        var left = maxTokens ?? .max
+        var left = request.maxTokens ?? .max
         for index in streams.indices {
             try streams[index].apply(
-                options, isText: tokens == nil, mayLackRows: mayLackRows, tokenizer: known, SpecialIDs(of: source),
-                vocabulary: configuration.vocabularySize)
+                request.sequences, isText: request.tokens == nil, mayLackRows: request.mayLackRows, tokenizer: known,
+                SpecialIDs(of: source), description)
             streams[index].truncate(to: left)
             left -= streams[index].tokenCount
         }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import LowRank
 import Transformer
+import Workflows
 
 extension Weighting: ExpressibleByArgument {}
 
@@ -63,18 +64,23 @@ public struct RankOptions: ParsableArguments {
         }
     }
 
+    /// The choice that was asked for; nil if none was.
+    public func choice(for model: LanguageModel, _ weighting: Weighting) -> RankChoice? {
+        policy(for: model).map { RankChoice(policy: $0, multiple: multiple, weighting: weighting) }
+    }
+
     /// The policy that was asked for; nil if none was.
-    public func policy(for decoder: Decoder) -> RankPolicy? {
+    private func policy(for model: LanguageModel) -> RankPolicy? {
         if let rank { return .uniform(rank: rank) }
         if let rankRatio {
-            return .uniform(rank: max(1, Int((rankRatio * Double(decoder.configuration.hiddenSize)).rounded())))
+            return .uniform(rank: max(1, Int((rankRatio * Double(model.description.hiddenSize)).rounded())))
         }
         if let alpha { return .energy(alpha: alpha) }
         if let keep { return .keep(share: keep) }
         if let maxBytes { return .parameters(maxBytes / 4) }
         // Two FLOPs for each parameter of a matrix product; a tied embedding is the head, another one is only looked up.
         return maxFlops.map { flops in
-            let lookup = decoder.configuration.tiesEmbedding ? 0 : decoder.weights.embedding.count
+            let lookup = model.description.tiesEmbedding ? 0 : model.weights.embedding.count
             return .parameters(flops / 2 + lookup)
         }
     }

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Spectra
+import Transformer
 
 /// Lists in options that say which spectra to measure; `option` names it in errors.
 public enum SpectrumLists {
@@ -16,16 +17,31 @@ public enum SpectrumLists {
         text.split(separator: ",").map { $0.filter { $0 != " " } }
     }
 
-    public static func modules(_ text: String, option: String) throws -> [MeasuredModule] {
-        if text == "all" { return MeasuredModule.allCases }
-        let chosen = try parts(text).map { name in
-            guard let module = MeasuredModule(name) else {
-                throw ValidationError("\(option): '\(name)' is none of q, k, v, o, gate, up, down, residual.")
-            }
-            return module
+    /// Throws `ValidationError` for a name that no model has, before one is known.
+    public static func checkModules(_ text: String, option: String) throws {
+        guard text != "all" else { return }
+        let names = parts(text)
+        guard !names.isEmpty else { throw ValidationError("\(option): expected at least one.") }
+        let known = LinearRole.allCases.map { LinearLayer.shortName(of: $0.module) } + [MeasuredModule.residual.name]
+        for name in names where !known.contains(LinearLayer.shortName(of: name)) {
+            throw ValidationError("\(option): '\(name)' is none of \(known.joined(separator: ", ")).")
         }
-        guard !chosen.isEmpty else { throw ValidationError("\(option): expected at least one.") }
-        return MeasuredModule.allCases.filter(chosen.contains)
+    }
+
+    /// The modules of a model, in its order. Throws `InputError` for one that it does not have.
+    public static func modules(
+        _ text: String, option: String, of description: ModelDescription
+    ) throws -> [MeasuredModule] {
+        let all = MeasuredModule.all(of: description)
+        if text == "all" { return all }
+        let chosen = try parts(text).map { name in
+            do throws(SpectrumError) {
+                return try MeasuredModule(name, of: description)
+            } catch {
+                throw InputError("\(option): \(error), the modules of this model")
+            }
+        }
+        return all.filter(chosen.contains)
     }
 
     public static func sides(_ text: String, option: String) throws -> [Side] {

@@ -21,6 +21,8 @@ public struct TokenStream: Sendable {
     /// Why there is a BOS or none.
     private(set) var bosRule = BOSRule.never
     fileprivate var isText = false
+    /// The most tokens that the model can see at a time, where it has learned its positions.
+    private var longestSequence: Int?
     /// Where the texts are among the ids.
     private var places: [Range<Int>]
 
@@ -32,18 +34,19 @@ public struct TokenStream: Sendable {
         places = stride(from: 0, to: ids.count, by: length).map { $0..<min($0 + length, ids.count) }
     }
 
-    /// Puts in front what the options ask for, leaves padding out, and checks every id against the vocabulary.
+    /// Puts in front what the options ask for, leaves padding out, and checks every id against the model's vocabulary.
     mutating func apply(
         _ options: SequenceOptions, isText: Bool, mayLackRows: Bool, tokenizer: () -> (any Tokenizer)?,
-        _ special: SpecialIDs, vocabulary: Int
+        _ special: SpecialIDs, _ model: ModelDescription
     ) throws {
+        longestSequence = model.positionRows
         bosRule = options.bos
         self.isText = isText
-        prefix = try options.bos.prefix(isText: isText, tokenizer: tokenizer, special, vocabulary: vocabulary)
+        prefix = try options.bos.prefix(isText: isText, tokenizer: tokenizer, special, vocabulary: model.vocabularySize)
         if !isText, rowLength != nil || !mayLackRows {
             try leaveOutPadding(options, tokenizer: tokenizer, special)
         }
-        try check(vocabulary: vocabulary)
+        try check(vocabulary: model.vocabularySize)
     }
 
     private mutating func leaveOutPadding(
@@ -107,7 +110,15 @@ public struct TokenStream: Sendable {
     }
 
     /// Tokens of a sequence where nothing else is asked for: a whole row, else 512.
-    public var usualLength: Int { rowLength.map { $0 + prefix.count } ?? 512 }
+    public var usualLength: Int { rowLength.map { $0 + prefix.count } ?? min(512, longestSequence ?? 512) }
+
+    /// Throws `InputError` for sequences that are longer than the model can see.
+    func check(length: Int) throws {
+        guard let longestSequence, length > longestSequence else { return }
+        throw InputError(
+            "\(name): sequences of \(length) tokens, expected at most \(longestSequence): the model has learned that "
+                + "many positions")
+    }
 
     /// The texts in pieces of `length`, each with the prefix in front, which counts. The last piece of a text may be
     /// shorter.
@@ -147,6 +158,7 @@ extension [TokenStream] {
                 throw InputError(
                     "--sequence-length \(length): no room behind the BOS, expected at least \(stream.prefix.count + 1)")
             }
+            try stream.check(length: Swift.min(length, stream.texts.map(\.count).max() ?? 0))
             for sequence in stream.sequences(length: length) where left > stream.prefix.count {
                 sequences.append(sequence.prefix(left))
                 left -= sequences[sequences.count - 1].count

@@ -2,6 +2,7 @@ import ArgumentParser
 import Checkpoints
 import Files
 import Tokenizers
+import Transformer
 
 extension PreTokenizerRule: ExpressibleByArgument {
     public init?(argument: String) { self.init(argument) }
@@ -38,7 +39,7 @@ public struct PreTokenizerOptions: ParsableArguments {
     public func tokenizer(at path: String) throws -> TokenizerBlob {
         let blob: TokenizerBlob?
         do {
-            let source = try Checkpoint.openStored(path)
+            let source = try openStoredModel(path)
             blob = SpecialIDs(of: source).completing(try source.tokenizer())
         } catch is CheckpointError {
             blob = try readTokenizer(path)

@@ -1,12 +1,19 @@
 import Transformer
 
 /// What one step of training costs by the formulas of the paper, generalised to grouped queries, any d_ff, any placement of
-/// σ, and a rank for each linear layer.
+/// σ, a rank for each linear layer, and blocks of any description.
 ///
 /// Letters: n tokens of a sequence, d hidden size, d_ff width of the MLP, h heads, r rank, L layers, V vocabulary; for one
 /// linear layer d_in and d_out. A sum Σ goes over the linear layers of the model; with four of d × d, two of d × d_ff and
 /// one of d_ff × d in each of L layers every formula here is the paper's. A multiply-add is two FLOPs, backward is twice
 /// forward. All but parameters are doubles, which are exact up to 2⁵³.
+///
+/// The paper's blocks are LLaMA's: two norms, a gate, attention over all tokens. Of other blocks this is assumed:
+/// - without a gate there is one linear layer less, 2·d·d_ff in place of 3·d·d_ff, and the MLP keeps what leaves up and its
+///   activation, 2·d_ff, in place of gate, up, silu(gate) and the product, 4·d_ff;
+/// - each norm keeps what leaves it, d, as the paper's two do; norms of heads keep q and k once more;
+/// - a window of W tokens leaves each query min(n, W) of the n keys;
+/// - learned positions and biases of norms are parameters like others, and cost no FLOPs that count.
 public struct MethodCost: Sendable, Equatable {
     public let method: TrainingMethod
     public let parameters: Int
@@ -24,11 +31,11 @@ public struct MethodCost: Sendable, Equatable {
     public let keptBytes: Double
     public let weightBytes: Double
     public let gradientBytes: Double
-    /// AdamW's two moments of each parameter; GaLore's projections besides.
+    /// AdamW's m and v of each parameter; GaLore's projections besides.
     public let optimizerBytes: Double
 
-    public init(_ method: TrainingMethod, _ shape: ModelShape, _ step: TrainingStep) {
-        let formulas = CostFormulas(method, shape, step)
+    public init(_ method: TrainingMethod, _ model: ModelDescription, _ step: TrainingStep) {
+        let formulas = CostFormulas(method, model, step)
         self.method = method
         parameters = formulas.parameters
         trainableParameters = formulas.trainableParameters
@@ -44,21 +51,20 @@ public struct MethodCost: Sendable, Equatable {
     }
 
     /// All methods, full rank first.
-    public static func all(_ shape: ModelShape, _ step: TrainingStep) -> [MethodCost] {
-        TrainingMethod.allCases.map { MethodCost($0, shape, step) }
+    public static func all(_ model: ModelDescription, _ step: TrainingStep) -> [MethodCost] {
+        TrainingMethod.allCases.map { MethodCost($0, model, step) }
     }
 }
 
 /// The formulas, each where a reader looks for it.
 struct CostFormulas {
     private let method: TrainingMethod
-    private let shape: ModelShape
+    private let model: ModelDescription
     private let step: TrainingStep
-    private var configuration: DecoderConfiguration { shape.configuration }
 
-    init(_ method: TrainingMethod, _ shape: ModelShape, _ step: TrainingStep) {
+    init(_ method: TrainingMethod, _ model: ModelDescription, _ step: TrainingStep) {
         self.method = method
-        self.shape = shape
+        self.model = model
         self.step = step
     }
 
@@ -66,23 +72,23 @@ struct CostFormulas {
 
     // MARK: - Parameters
 
-    /// What every method trains as it is: embedding, norms, head, and the layers that stay dense with their biases. Biases
+    /// What every method trains as it is: embeddings, norms, head, and the layers that stay dense with their biases. Biases
     /// of low-rank layers are CoLA's.
     private var commonParameters: Int {
-        let dense = shape.sum { $0.rank == nil ? $0.denseParameters + $0.biasParameters : 0 }
-        let biases = isCola ? shape.sum { $0.rank == nil ? 0 : $0.biasParameters } : 0
-        return shape.vocabularyParameters + shape.normParameters + dense + biases
+        let dense = model.sum { $0.rank == nil ? $0.denseParameters + $0.biasParameters : 0 }
+        let biases = isCola ? model.sum { $0.rank == nil ? 0 : $0.biasParameters } : 0
+        return model.vocabularyParameters + model.normParameters + dense + biases
     }
 
     /// Σ d_in · d_out over the layers that have a rank.
-    private var replacedParameters: Int { shape.sum { $0.rank == nil ? 0 : $0.denseParameters } }
+    private var replacedParameters: Int { model.sum { $0.rank == nil ? 0 : $0.denseParameters } }
 
     /// Σ r·(d_in + d_out).
-    private var factorParameters: Int { shape.sum(\.factorParameters) }
+    private var factorParameters: Int { model.sum(\.factorParameters) }
 
     /// Σ ⌊δ·d_in·d_out⌋, what SLTrain's S has besides the factors.
     private var sparseParameters: Int {
-        shape.sum { $0.rank == nil ? 0 : Int(step.sparseDensity * Double($0.denseParameters)) }
+        model.sum { $0.rank == nil ? 0 : Int(step.sparseDensity * Double($0.denseParameters)) }
     }
 
     var parameters: Int {
@@ -101,12 +107,12 @@ struct CostFormulas {
         }
     }
 
-    /// Two moments for each parameter that is trained. GaLore has those of the projected gradient, 2·r·max(d_in, d_out), and
+    /// m and v of each parameter that is trained. GaLore has those of the projected gradient, 2·r·max(d_in, d_out), and
     /// the projection, r·min(d_in, d_out), for each layer with a rank (table 1 of the GaLore paper, second-hand).
     var optimizerElements: Int {
         guard method == .galore else { return 2 * trainableParameters }
         return 2 * commonParameters
-            + shape.sum { ($0.rank ?? 0) * (2 * max($0.inputs, $0.outputs) + min($0.inputs, $0.outputs)) }
+            + model.sum { ($0.rank ?? 0) * (2 * max($0.inputs, $0.outputs) + min($0.inputs, $0.outputs)) }
     }
 
     /// SLTrain names the place of each number of S by a 64-bit index (recalled, not measured).
@@ -114,8 +120,12 @@ struct CostFormulas {
 
     // MARK: - FLOPs
 
-    /// Forward FLOPs of a decoder layer's attention for one sequence: q·kᵀ and P·v, 4n²d, of all heads.
-    private var attentionFLOPs: Double { 4 * step.attentionPairs * Double(configuration.queryWidth) }
+    /// Forward FLOPs of all decoder layers' attention for one sequence: q·kᵀ and P·v, 4n²d each, of all heads.
+    private var attentionFLOPs: Double {
+        model.blocks.reduce(0) {
+            $0 + 4 * step.attentionPairs(window: $1.attention.window) * Double($1.attention.queryWidth)
+        }
+    }
 
     /// FLOPs of the decoder layers, forward and backward, for a step.
     ///
@@ -124,7 +134,7 @@ struct CostFormulas {
     /// its gradient on to the factors, GaLore 16d²r + 12d·d_ff·r to project gradients and steps.
     var layerFLOPs: Double {
         let n = step.sequenceLength
-        let products = shape.linears.reduce(0.0) { sum, linear in
+        let products = model.linears.reduce(0.0) { sum, linear in
             let (dense, factors) = (Double(linear.denseParameters), Double(linear.factorParameters))
             guard linear.rank != nil else { return sum + Double(6 * n) * dense }
             switch method {
@@ -134,13 +144,12 @@ struct CostFormulas {
             case .lora, .relora: return sum + Double(4 * n) * dense + Double(6 * n) * factors
             }
         }
-        let attention = 3 * Double(configuration.layers) * attentionFLOPs
-        return Double(step.batch) * (products + attention) + flopsPerStepAlone
+        return Double(step.batch) * (products + 3 * attentionFLOPs) + flopsPerStepAlone
     }
 
     /// What is computed once in a step, whatever its tokens.
     private var flopsPerStepAlone: Double {
-        let products = shape.linears.reduce(0.0) { $0 + Double($1.rank ?? 0) * Double($1.denseParameters) }
+        let products = model.linears.reduce(0.0) { $0 + Double($1.rank ?? 0) * Double($1.denseParameters) }
         switch method {
         case .sltrain: return 6 * products
         case .galore: return 4 * products
@@ -150,7 +159,7 @@ struct CostFormulas {
 
     /// FLOPs of the head, forward and backward, for a step: 6n·d·V per sequence.
     var headFLOPs: Double {
-        6 * Double(step.tokens) * Double(configuration.vocabularySize) * Double(configuration.hiddenSize)
+        6 * Double(step.tokens) * Double(model.vocabularySize) * Double(model.hiddenSize)
     }
 
     /// FLOPs that the backward pass spends on what was not kept, for a step.
@@ -162,14 +171,14 @@ struct CostFormulas {
         let n = Double(step.sequenceLength)
         let products: Double
         switch method {
-        case .gcp: products = 2 * n * Double(shape.sum(\.denseParameters))
+        case .gcp: products = 2 * n * Double(model.sum(\.denseParameters))
         case .colaM:
-            products = shape.linears.reduce(0) {
+            products = model.linears.reduce(0) {
                 $0 + ($1.rank == nil ? 2 * n * Double($1.denseParameters) : n * Double($1.factorParameters))
             }
         default: return 0
         }
-        return Double(step.batch) * (products + Double(configuration.layers) * attentionFLOPs)
+        return Double(step.batch) * (products + attentionFLOPs)
     }
 
     // MARK: - Activation memory
@@ -178,36 +187,43 @@ struct CostFormulas {
     var keptElements: Double {
         let tokens = Double(step.tokens)
         switch method {
-        case .gcp: return tokens * Double(configuration.layers * configuration.hiddenSize)
+        case .gcp: return tokens * Double(model.blocks.count * model.hiddenSize)
         case .colaM:
-            return tokens * Double(2 * configuration.layers * configuration.hiddenSize + shape.sum { $0.rank ?? 0 })
+            return tokens * Double(2 * model.blocks.count * model.hiddenSize + model.sum { $0.rank ?? 0 })
         default:
-            return tokens * (Double(configuration.layers) * streamElementsPerToken + bottleneckElementsPerToken)
+            return tokens * Double(model.sumOfBlocks(streamElementsPerToken) + bottleneckElementsPerToken)
+                + Double(step.batch) * scores
         }
     }
 
-    /// Per layer and token, all but the bottlenecks: 20d + 2nh for a dense layer of d_ff = 2.5d, 17.5d + 2nh for a CoLA
-    /// layer with inner σ only.
+    /// Of one layer, per token, all but scores and bottlenecks: 20d for a dense layer of d_ff = 2.5d, 17.5d for a CoLA layer
+    /// with inner σ only.
     ///
     /// In detail 10d + 4d_ff: two residual streams, two norms, and what leaves o and down (6d); q and attention's output
     /// (2·h·d_h); k and v (2·h_kv·d_h); gate, up, silu(gate), and the product (4·d_ff). Where a CoLA layer has no silu
-    /// besides σ, one d_ff less. Standard attention keeps 2n² scores of each head.
-    private var streamElementsPerToken: Double {
-        let hasSilu = !isCola || configuration.placement.hasOuterActivation
-        let width =
-            6 * configuration.hiddenSize + 2 * configuration.queryWidth + 2 * configuration.keyValueWidth
-            + (hasSilu ? 4 : 3) * configuration.intermediateSize
-        let scores =
-            step.attention == .standard
-            ? 2 * step.attentionPairs / Double(step.sequenceLength) * Double(configuration.heads) : 0
-        return Double(width) + scores
+    /// besides σ, one d_ff less; for other blocks see `MethodCost`.
+    private func streamElementsPerToken(_ block: BlockDescription) -> Int {
+        let attention = block.attention
+        let hasActivation = !isCola || model.placement.hasOuterActivation
+        let heads = attention.headNorm == nil ? 0 : attention.queryWidth + attention.keyValueWidth
+        return (4 + block.norms.all.count) * model.hiddenSize + 2 * attention.queryWidth
+            + 2 * attention.keyValueWidth + heads
+            + ((block.feedForward.isGated ? 3 : 1) + (hasActivation ? 1 : 0)) * block.feedForward.width
+    }
+
+    /// Of all layers, for one sequence: standard attention keeps 2n² scores of each head.
+    private var scores: Double {
+        guard step.attention == .standard else { return 0 }
+        return model.blocks.reduce(0) {
+            $0 + 2 * step.attentionPairs(window: $1.attention.window) * Double($1.attention.heads)
+        }
     }
 
     /// Of all layers, per token: CoLA keeps A·x before and after σ, 14r a layer, LoRA A·x, 7r (this project's reading).
-    private var bottleneckElementsPerToken: Double {
+    private var bottleneckElementsPerToken: Int {
         switch method {
-        case .cola: Double(shape.sum { ($0.isActivated ? 2 : 1) * ($0.rank ?? 0) })
-        case .lora, .relora: Double(shape.sum { $0.rank ?? 0 })
+        case .cola: model.sum { ($0.bottleneck?.isActivated == true ? 2 : 1) * ($0.rank ?? 0) }
+        case .lora, .relora: model.sum { $0.rank ?? 0 }
         default: 0
         }
     }

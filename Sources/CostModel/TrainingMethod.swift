@@ -12,7 +12,7 @@ public enum TrainingMethod: String, Sendable, CaseIterable {
     case lora
     /// LoRA whose factors are added to W from time to time, which is too rare to count.
     case relora
-    /// Full rank; AdamW's moments are those of gradients that are projected to rank r.
+    /// Full rank; AdamW's m and v are those of gradients that are projected to rank r.
     case galore
     /// W = B·A + S with a sparse S.
     case sltrain

@@ -12,9 +12,9 @@ public struct TrainingStep: Sendable, Equatable {
 
     /// The pairs of a query and a key that are computed.
     public enum Pairs: String, Sendable, CaseIterable {
-        /// All n², as the paper counts.
+        /// All n², as the paper counts; n·W where there is a window of W.
         case all
-        /// The n(n + 1)/2 of which the query comes no earlier than the key.
+        /// The n(n + 1)/2 of which the query comes no earlier than the key; fewer where there is a window.
         case causal
     }
 
@@ -51,10 +51,11 @@ public struct TrainingStep: Sendable, Equatable {
 
     public var tokens: Int { batch * sequenceLength }
 
-    /// Pairs of tokens of one sequence that attention computes.
-    var attentionPairs: Double {
+    /// Pairs of tokens of one sequence that attention computes, where a query sees at most `window` keys, its own included.
+    func attentionPairs(window: Int?) -> Double {
         let n = Double(sequenceLength)
-        return pairs == .all ? n * n : n * (n + 1) / 2
+        let seen = min(Double(window ?? sequenceLength), n)
+        return pairs == .all ? n * seen : seen * (seen + 1) / 2 + (n - seen) * seen
     }
 
     var bytesPerNumber: Double { precision == .bf16 ? 2 : 4 }

@@ -1,3 +1,5 @@
+import JSON
+
 /// What keeps ranks from being chosen or a checkpoint from being converted.
 public enum LowRankError: Error, Equatable, Sendable, CustomStringConvertible {
     /// A plan, or moments, of another model than the one at hand, or not whole.
@@ -8,6 +10,13 @@ public enum LowRankError: Error, Equatable, Sendable, CustomStringConvertible {
     case setting(name: String, found: String, expected: String)
     /// What was converted is not what it should be.
     case result(String)
+
+    /// What a plan, or another record, holds in place of what it must.
+    init(_ error: JSONReadError) {
+        self = .input(
+            path: error.path, place: error.place.isEmpty ? "plan" : error.place, found: error.found,
+            expected: error.expected)
+    }
 
     public var description: String {
         switch self {

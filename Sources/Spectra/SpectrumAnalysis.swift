@@ -11,7 +11,7 @@ public struct Spectrum: Sendable {
     public let singularValues: [Double]
 }
 
-/// Watches a decoder's forward passes and derives the spectra that were asked for.
+/// Watches a model's forward passes and derives the spectra that were asked for.
 ///
 /// Keeps sums of the size features² for each site and nothing that grows with the number of tokens.
 public final class SpectrumAnalysis: ActivationObserver {
@@ -21,7 +21,7 @@ public final class SpectrumAnalysis: ActivationObserver {
     }
 
     private struct Place: Hashable {
-        let layer: Int
+        let block: Int
         let site: ActivationSite
     }
 
@@ -31,12 +31,12 @@ public final class SpectrumAnalysis: ActivationObserver {
     private let scratch = Moments.Scratch()
     private var failure: LinearAlgebraError?
 
-    /// The spectra that `request` asks of the decoder; a dense layer has no bottleneck, so there may be fewer than
+    /// The spectra that `request` asks of the model; a dense linear layer has no bottleneck, so there may be fewer than
     /// modules × sides, or none.
     public var keys: [SpectrumKey] { derivations.map(\.key) }
 
-    /// Decoder layers that have to be run.
-    public var layersNeeded: Int { (derivations.map(\.key.layer).max() ?? -1) + 1 }
+    /// Blocks that have to be run.
+    public var blocksNeeded: Int { (derivations.map(\.key.block).max() ?? -1) + 1 }
 
     /// Features of the widest place that is observed; four tokens for each are the least to trust.
     public var widestSite: Int {
@@ -48,17 +48,26 @@ public final class SpectrumAnalysis: ActivationObserver {
         }
     }
 
-    public init(_ request: SpectrumRequest, of decoder: Decoder) {
+    /// Throws `SpectrumError` for a module or a block that the model does not have.
+    public init(_ request: SpectrumRequest, of model: LanguageModel) throws(SpectrumError) {
+        let known = MeasuredModule.all(of: model.description)
+        if let module = request.modules.first(where: { !known.contains($0) }) {
+            throw .module(module.name, known: known.map(\.shortName))
+        }
+        let count = model.description.blocks.count
+        if let block = request.blocks.first(where: { !(0..<count).contains($0) }) {
+            throw .block(block, count: count)
+        }
         self.request = request
-        derivations = Derivation.plan(request, of: decoder)
+        derivations = Derivation.plan(request, of: model)
         // All sums are made here and not during the first pass: small pieces of memory that stay, taken between the
         // products' large temporary ones, would keep those from finding the same place again.
         let arena = Arena()
         var accumulators: [Place: Accumulator] = [:]
         for derivation in derivations {
-            let place = Place(layer: derivation.key.layer, site: derivation.site)
+            let place = Place(block: derivation.key.block, site: derivation.site)
             guard accumulators[place] == nil else { continue }
-            let features = decoder.features(at: place.site, layer: place.layer)
+            let features = model.features(at: place.site, block: place.block)
             switch request.accumulation {
             case .gram: accumulators[place] = .gram(Moments(features: features, in: arena))
             case .qr: accumulators[place] = .triangular(TriangularAccumulator(features: features))
@@ -67,8 +76,8 @@ public final class SpectrumAnalysis: ActivationObserver {
         self.accumulators = accumulators
     }
 
-    public func observe(_ site: ActivationSite, layer: Int, _ activations: MatrixView<Float>) {
-        guard let accumulator = accumulators[Place(layer: layer, site: site)], failure == nil else { return }
+    public func observe(_ site: ActivationSite, block: Int, _ activations: MatrixView<Float>) {
+        guard let accumulator = accumulators[Place(block: block, site: site)], failure == nil else { return }
         switch accumulator {
         case .gram(let moments): moments.add(activations, scratch: scratch)
         case .triangular(let triangle):
@@ -96,7 +105,7 @@ public final class SpectrumAnalysis: ActivationObserver {
         // Derivations side by side share a site's sums: q, k and v their input.
         for case .triangular(let triangle) in accumulators.values { try triangle.reduce() }
         let results = ParallelResults<Result<Spectrum, LinearAlgebraError>>(count: derivations.count)
-        // Costly ones first, so that threads end together; layer by layer otherwise.
+        // Costly ones first, so that threads end together; block by block otherwise.
         let order = derivations.indices.sorted { cost(derivations[$0]) > cost(derivations[$1]) }
         results.fill(order: order, progress: progress) { index in
             let derivation = self.derivations[index]
@@ -105,7 +114,7 @@ public final class SpectrumAnalysis: ActivationObserver {
                     return try self.spectrum(derivation)
                 } catch {
                     let key = derivation.key
-                    let place = "layer \(key.layer) \(key.module.name) \(key.side.rawValue)"
+                    let place = "layer \(key.block) \(key.module.name) \(key.side.rawValue)"
                     throw LinearAlgebraError(operation: "\(place): \(error.operation)", reason: error.reason)
                 }
             }
@@ -119,7 +128,7 @@ public final class SpectrumAnalysis: ActivationObserver {
 
     private func spectrum(_ derivation: Derivation) throws(LinearAlgebraError) -> Spectrum {
         let (values, tokens, width): ([Double], Int, Int)
-        switch accumulators[Place(layer: derivation.key.layer, site: derivation.site)]! {
+        switch accumulators[Place(block: derivation.key.block, site: derivation.site)]! {
         case .gram(let moments):
             values = try Self.singularValues(of: moments, derivation.maps, isCentered: request.isCentered)
             (tokens, width) = (moments.tokens, moments.features)

@@ -18,7 +18,7 @@ public struct MeasuredSpectrum: Sendable {
             ranks.entropyRank, ranks.entropyRankOfSigma, ranks.participationRatio, ranks.stableRank,
             ranks.energyAtQuarter, ranks.relativeErrorAtQuarter,
         ]
-        return ["\(key.layer)", key.module.name, key.side.rawValue]
+        return ["\(key.block)", key.module.name, key.side.rawValue]
             + [spectrum.tokens, spectrum.features, spectrum.singularValues.count].map(String.init)
             + ranks.energyRanks.map(String.init) + numbers.map(csvField)
     }
@@ -32,7 +32,7 @@ public enum SpectrumTables {
         try file.write("layer,module,side,index,singular_value,energy_fraction,cumulative_energy\r\n")
         for item in measured {
             let key = item.spectrum.key
-            let prefix = "\(key.layer),\(key.module.name),\(key.side.rawValue),"
+            let prefix = "\(key.block),\(key.module.name),\(key.side.rawValue),"
             try write(item.spectrum.singularValues, prefix: prefix, to: file)
         }
     }
@@ -62,7 +62,7 @@ public enum SpectrumTables {
     {
         try file.write(weightColumns)
         for entry in entries {
-            let prefix = "\(entry.layer),\(entry.module.rawValue),\(entry.rows),\(entry.columns),"
+            let prefix = "\(entry.id.block),\(entry.id.module),\(entry.rows),\(entry.columns),"
             try write(entry.singularValues, prefix: prefix, to: file)
         }
     }

@@ -1,3 +1,5 @@
+import Checkpoints
+
 /// What a serialised sentencepiece model says about itself, as far as it tells whether a text may be cut.
 ///
 /// The library merges the pairs of a whole text in one queue, which for a corpus is slow, and each word anew. Where no
@@ -49,48 +51,5 @@ struct SentencePieceModel {
         var rest = piece
         while rest.starts(with: mark) { rest = rest.dropFirst(3) }
         return !rest.contains(0x20) && !rest.indices.contains { rest[$0...].starts(with: mark) }
-    }
-}
-
-/// Walks over the fields of one protocol buffers message.
-struct ProtobufReader {
-    enum Value {
-        case integer(UInt64)
-        case bytes(ArraySlice<UInt8>)
-        case fixed
-    }
-
-    private var rest: ArraySlice<UInt8>
-
-    init(_ bytes: ArraySlice<UInt8>) { rest = bytes }
-
-    /// The next field, or `nil` at the end and where the message is damaged.
-    mutating func next() -> (number: UInt64, value: Value)? {
-        guard let key = integer() else { return nil }
-        switch key & 7 {
-        case 0: return integer().map { (key >> 3, .integer($0)) }
-        case 1: return take(8).map { _ in (key >> 3, .fixed) }
-        case 2:
-            guard let count = integer(), count <= rest.count, let content = take(Int(count)) else { return nil }
-            return (key >> 3, .bytes(content))
-        case 5: return take(4).map { _ in (key >> 3, .fixed) }
-        default: return nil
-        }
-    }
-
-    private mutating func integer() -> UInt64? {
-        var result: UInt64 = 0
-        for shift in stride(from: UInt64(0), through: 63, by: 7) {
-            guard let byte = rest.popFirst() else { return nil }
-            result |= UInt64(byte & 0x7F) << shift
-            if byte < 0x80 { return result }
-        }
-        return nil
-    }
-
-    private mutating func take(_ count: Int) -> ArraySlice<UInt8>? {
-        guard count <= rest.count else { return nil }
-        defer { rest = rest.dropFirst(count) }
-        return rest.prefix(count)
     }
 }

@@ -4,11 +4,11 @@ import Transformer
 
 /// A model whose predictions another one learns, at work beside it: it sees each batch just before.
 ///
-/// What it makes of a sequence, the residual stream after its last layer, is kept for the next time the sequence comes:
+/// What it makes of a sequence, the residual stream after its last block, is kept for the next time the sequence comes:
 /// C numbers for each token, from which the whole distribution over the vocabulary follows, where the largest logits alone
 /// would be an approximation. Sequences run one by one, so that what is kept does not depend on the batch.
 public final class Teacher {
-    public let decoder: Decoder
+    public let model: LanguageModel
     /// Weight of the divergence from the teacher in the loss; the rest is the cross-entropy of the data.
     public let share: Double
     private let workspace: Workspace
@@ -20,12 +20,12 @@ public final class Teacher {
     /// What is kept at most: a third of a million tokens of a model with 576 features.
     public static let largestCache = 768 << 20
 
-    public init(_ decoder: Decoder, share: Double, maximumTokens: Int, longestSequence: Int) {
-        self.decoder = decoder
+    public init(_ model: LanguageModel, share: Double, maximumTokens: Int, longestSequence: Int) {
+        self.model = model
         self.share = share
-        workspace = Workspace(decoder, maximumTokens: longestSequence, longestSequence: longestSequence)
-        hidden = Matrix(uninitialized: [maximumTokens, decoder.configuration.hiddenSize])
-        head = VocabularyHead(decoder, maximumRows: maximumTokens)
+        workspace = Workspace(model, maximumTokens: longestSequence, longestSequence: longestSequence)
+        hidden = Matrix(uninitialized: [maximumTokens, model.description.hiddenSize])
+        head = VocabularyHead(model, maximumRows: maximumTokens)
     }
 
     /// Runs the teacher over the sequences of a batch that it has not kept; the objective holds until the next one.
@@ -37,7 +37,7 @@ public final class Teacher {
                 place.pointer.update(from: states.pointer, count: states.count)
                 continue
             }
-            let states = decoder.forward(TokenBatch([sequence[...]]), in: workspace)
+            let states = model.forward(TokenBatch([sequence[...]]), in: workspace)
             place.pointer.update(from: states.pointer, count: length * hidden.columns)
             guard keptBytes + 4 * length * hidden.columns <= Self.largestCache else { continue }
             let copy = Matrix(uninitialized: [length, hidden.columns])
@@ -49,7 +49,7 @@ public final class Teacher {
     }
 
     /// Bytes of weights and buffers, without what is kept.
-    public var bytes: Int { decoder.weights.bytes + workspace.bytes + hidden.bytes + head.bytes }
+    public var bytes: Int { model.weights.bytes + workspace.bytes + hidden.bytes + head.bytes }
 }
 
 /// λ · KL(teacher ‖ student) + (1 − λ) · cross-entropy, over the whole vocabulary (Hinton, Vinyals & Dean 2015, at

@@ -6,57 +6,51 @@ import Transformer
 
 /// A training run: one step after the other of forward, backward, clipping and AdamW over shuffled sequences.
 ///
-/// Everything follows from weights, moments, state, settings and data: a trainer made from a run file goes on exactly as
+/// Everything follows from weights, optimizer state, run state, settings and data: a trainer made from a run file goes on exactly as
 /// the one that wrote it would have.
 public final class Trainer {
-    public let configuration: DecoderConfiguration
     public let settings: TrainingSettings
     public let data: TrainingData
     /// The weights in single precision, which the optimiser moves.
-    public let masters: DecoderWeights
+    public let masters: ModelWeights
     public private(set) var state: TrainingState
 
     private let optimizer: AdamW
-    private let gradients: DecoderWeights
+    private let gradients: ModelWeights
     /// Computes with the masters, or with their copy in bfloat16.
-    let decoder: Decoder
+    let model: LanguageModel
     private let workspace: TrainingWorkspace
     private let teacher: Teacher?
     private var skippedInARow: Int
 
-    /// A new run of a model with these first weights. `record` is kept with the settings, for whoever resumes.
+    /// A new run of a model with these first weights. `record` is kept with the settings, for those who resume.
     ///
     /// Throws `TrainingError.setting` for settings that do not go together with each other or the model.
     public convenience init(
-        _ configuration: DecoderConfiguration, masters: DecoderWeights, data: TrainingData, settings: TrainingSettings,
-        teacher: Decoder? = nil, record: JSONObject = [:]
+        masters: ModelWeights, data: TrainingData, settings: TrainingSettings, teacher: LanguageModel? = nil,
+        record: JSONObject = [:]
     ) throws(TrainingError) {
         var stored = settings.json
         for member in record.members { stored[member.key] = member.value }
         try self.init(
-            configuration, masters: masters, data: data, settings: settings,
-            teacher: teacher, optimizer: AdamW(settings.optimizer, for: masters),
-            state: TrainingState(seed: settings.seed, settings: stored))
+            masters: masters, optimizer: AdamW(settings.optimizer, for: masters), data: data, settings: settings,
+            teacher: teacher, state: TrainingState(seed: settings.seed, settings: stored))
     }
 
-    /// Goes on with a run from what its checkpoint held.
+    /// Goes on with a run from what its checkpoint held; `description` is that of the checkpoint.
     ///
-    /// Throws `CheckpointError` for moments that are missing or damaged and for counters that do not fit each other, and as
-    /// the other initialiser does.
+    /// Throws `CheckpointError` for optimizer state that is missing or damaged and for counters that do not fit each other,
+    /// and as the other initialiser does.
     public convenience init(
-        resuming source: HDF5Checkpoint, _ configuration: DecoderConfiguration, data: TrainingData,
-        settings: TrainingSettings, teacher: Decoder? = nil, state: TrainingState
+        resuming source: HDF5Checkpoint, _ description: ModelDescription, data: TrainingData,
+        settings: TrainingSettings, teacher: LanguageModel? = nil, state: TrainingState
     ) throws {
         try Self.checkCounters(of: state, settings, path: source.path)
-        let masters = try DecoderWeights(from: source, configuration)
-        let first = DecoderWeights(like: masters, precision: .f32)
-        let second = DecoderWeights(like: masters, precision: .f32)
-        try RunFile.readMoments(from: source, into: first, second: second)
+        let masters = try ModelWeights(from: source, description)
+        let optimizer = try RunFile.optimizerState(from: source, like: masters, step: state.optimizerSteps)
         try self.init(
-            configuration, masters: masters, data: data, settings: settings, teacher: teacher,
-            optimizer: AdamW(
-                settings.optimizer, firstMoments: first, secondMoments: second, step: state.optimizerSteps),
-            state: state)
+            masters: masters, optimizer: AdamW(settings.optimizer, from: optimizer), data: data, settings: settings,
+            teacher: teacher, state: state)
     }
 
     /// Each step takes its sequences from the data, and all but the skipped ones are the optimiser's.
@@ -76,51 +70,62 @@ public final class Trainer {
     }
 
     private init(
-        _ configuration: DecoderConfiguration, masters: DecoderWeights, data: TrainingData, settings: TrainingSettings,
-        teacher: Decoder?, optimizer: AdamW, state: TrainingState
+        masters: ModelWeights, optimizer: AdamW, data: TrainingData, settings: TrainingSettings,
+        teacher: LanguageModel?, state: TrainingState
     ) throws(TrainingError) {
         try settings.validate()
-        try Self.check(teacher, settings, configuration)
         try settings.memory.validate(for: masters)
-        if let layers = settings.rankTracking?.layers, layers.last ?? 0 >= configuration.layers {
-            throw .setting(
-                name: "rank tracking, layers", found: "\(layers)", expected: "0 to \(configuration.layers - 1)")
+        for model in [masters.description] + (teacher.map { [$0.description] } ?? []) {
+            try Self.check(settings.sequenceLength, model)
         }
-        self.configuration = configuration
+        try Self.check(teacher, settings, masters.description)
+        if let problem = settings.rankTracking?.problem(of: masters.description) {
+            throw .setting(name: "rank tracking, \(problem.name)", found: problem.found, expected: problem.expected)
+        }
         self.masters = masters
         self.data = data
         self.settings = settings
         self.optimizer = optimizer
         self.state = state
         skippedInARow = state.history.reversed().prefix { !$0.isFinite }.count
-        gradients = DecoderWeights(like: masters, precision: .f32)
-        decoder = Decoder(configuration, masters.workingCopy(settings.precision), precision: settings.precision)
+        gradients = ModelWeights(like: masters, precision: .f32)
+        model = LanguageModel(masters.workingCopy(settings.precision), precision: settings.precision)
         workspace = TrainingWorkspace(
-            decoder, mode: settings.memory, maximumTokens: settings.batch * settings.sequenceLength,
+            model, mode: settings.memory, maximumTokens: settings.batch * settings.sequenceLength,
             longestSequence: settings.sequenceLength)
         self.teacher = teacher.map {
             Teacher(
-                Decoder(
-                    $0.configuration, $0.weights.workingCopy(settings.precision), precision: settings.precision),
+                LanguageModel($0.weights.workingCopy(settings.precision), precision: settings.precision),
                 share: settings.teacherShare, maximumTokens: settings.batch * settings.sequenceLength,
                 longestSequence: settings.sequenceLength)
         }
     }
 
+    /// What is trained.
+    public var description: ModelDescription { masters.description }
+
+    private static func check(_ length: Int, _ model: ModelDescription) throws(TrainingError) {
+        do throws(TransformerError) {
+            try model.validate(length: length)
+        } catch {
+            throw .setting(
+                name: "sequence length", found: "\(length)",
+                expected: "at most \(model.positionRows ?? 0), the positions that the model has learnt")
+        }
+    }
+
     private static func check(
-        _ teacher: Decoder?, _ settings: TrainingSettings, _ configuration: DecoderConfiguration
+        _ teacher: LanguageModel?, _ settings: TrainingSettings, _ student: ModelDescription
     ) throws(TrainingError) {
         guard (teacher != nil) == (settings.teacherShare > 0) else {
             throw .setting(
                 name: "teacher share", found: "\(settings.teacherShare)",
                 expected: teacher == nil ? "0 without a teacher" : "above 0 with a teacher")
         }
-        guard let vocabulary = teacher?.configuration.vocabularySize, vocabulary != configuration.vocabularySize else {
-            return
-        }
+        guard let vocabulary = teacher?.description.vocabularySize, vocabulary != student.vocabularySize else { return }
         throw .setting(
             name: "teacher", found: "a vocabulary of \(vocabulary)",
-            expected: "\(configuration.vocabularySize), that of the model")
+            expected: "\(student.vocabularySize), that of the model")
     }
 
     /// Whether all steps are done.
@@ -130,7 +135,7 @@ public final class Trainer {
 
     /// One step of the optimiser. `seconds` tells the time, for the rate in the record.
     ///
-    /// If loss or gradients are not finite, weights and moments stay as they are, the data is passed over and the step
+    /// If loss or gradients are not finite, weights and optimizer state stay as they are, the data is passed over and the step
     /// counts as skipped; see `divergence`. Throws as reading data does.
     public func step(seconds: () -> Double) throws(TrainingError) -> StepRecord {
         precondition(!isFinished, "a run of \(settings.schedule.totalSteps) steps is at its end")
@@ -141,7 +146,7 @@ public final class Trainer {
         let isFinite = loss.isFinite && norm.isFinite
         if isFinite {
             optimizer.apply(
-                to: masters, workingCopy: settings.precision == .bf16 ? decoder.weights : nil, gradients: gradients,
+                to: masters, workingCopy: settings.precision == .bf16 ? model.weights : nil, gradients: gradients,
                 learningRate: rate,
                 gradientScale: settings.clip > 0 ? AdamW.clippingScale(norm: norm, limit: settings.clip) : 1)
         }
@@ -160,7 +165,7 @@ public final class Trainer {
         return record
     }
 
-    /// `TrainingError.diverged` once the settings' limit of steps in a row was skipped; weights and moments are still those
+    /// `TrainingError.diverged` once the settings' limit of steps in a row was skipped; weights and optimizer state are still those
     /// of the last good step.
     public var divergence: TrainingError? {
         guard skippedInARow >= settings.skipLimit else { return nil }
@@ -181,14 +186,14 @@ public final class Trainer {
         var sum = 0.0
         for (index, batch) in batches.enumerated() {
             let scale = 1 / Double(targets)
+            let gradients = ModelGradients(into: gradients, accumulating: index > 0)
             if let teacher {
-                sum += decoder.lossAndGradients(
+                sum += model.lossAndGradients(
                     of: batch.tokens, teacher.objective(of: batch.tokens, targets: batch.targets), scale: scale,
-                    in: workspace, into: gradients, accumulating: index > 0)
+                    in: workspace, gradients)
             } else {
-                sum += decoder.lossAndGradients(
-                    of: batch.tokens, targets: batch.targets, scale: scale, in: workspace, into: gradients,
-                    accumulating: index > 0)
+                sum += model.lossAndGradients(
+                    of: batch.tokens, targets: batch.targets, scale: scale, in: workspace, gradients)
             }
         }
         return (sum / Double(targets), targets)
@@ -206,7 +211,7 @@ public final class Trainer {
         var (sum, targets) = (0.0, 0)
         for start in stride(from: 0, to: count, by: settings.batch) {
             let batch = try data.evaluationBatch(start..<min(start + settings.batch, count))
-            for loss in decoder.losses(of: batch.tokens, targets: batch.targets, in: workspace) {
+            for loss in model.losses(of: batch.tokens, targets: batch.targets, in: workspace) {
                 guard let loss else { continue }
                 sum += loss
                 targets += 1
@@ -218,15 +223,15 @@ public final class Trainer {
     /// Runs sequences of the latest step – of the first one, before it – through the model as it is now: as many of its
     /// batches as give `tokens`, or all. Throws as reading data does.
     func observeLatestStep(
-        tokens: Int, layers: Int, _ observer: any ActivationObserver
+        tokens: Int, blocks: Int, _ observer: any ActivationObserver
     ) throws(TrainingError) {
         let start = max(0, state.cursor - settings.sequencesPerStep)
         let workspace = Workspace(
-            decoder, maximumTokens: settings.batch * settings.sequenceLength, longestSequence: settings.sequenceLength)
+            model, maximumTokens: settings.batch * settings.sequenceLength, longestSequence: settings.sequenceLength)
         var seen = 0
         for index in 0..<settings.accumulation where seen < tokens {
             let batch = try data.batch(from: start + index * settings.batch, count: settings.batch).tokens
-            decoder.forward(batch, in: workspace, layers: layers, observer: observer)
+            model.forward(batch, in: workspace, blocks: blocks, observer: observer)
             seen += batch.count
         }
     }
@@ -236,17 +241,18 @@ public final class Trainer {
     /// Writes a checkpoint that the run can be resumed from. Throws as `RunFile.write` does.
     public func save(to path: String, configuration: String, provenance: String, tokenizer: TokenizerBlob?) throws {
         try RunFile.write(
-            path: path, configuration: configuration, provenance: provenance, tokenizer: tokenizer, weights: masters,
-            firstMoments: optimizer.firstMoments, secondMoments: optimizer.secondMoments, state: state)
+            path: path,
+            RunFile.Texts(configuration: configuration, provenance: provenance, tokenizer: tokenizer), weights: masters,
+            optimizer: optimizer.state, state: state)
     }
 
-    /// Bytes by what they are for: weights (with a copy in bfloat16), gradients, AdamW's moments, activations that are kept
+    /// Bytes by what they are for: weights (with a copy in bfloat16), gradients, AdamW's m and v, activations that are kept
     /// for the backward pass, and all other buffers.
     public var bytes: [(purpose: String, bytes: Int)] {
         [
-            ("weights", masters.bytes + (settings.precision == .bf16 ? decoder.weights.bytes : 0)),
+            ("weights", masters.bytes + (settings.precision == .bf16 ? model.weights.bytes : 0)),
             ("gradients", gradients.bytes),
-            ("moments", optimizer.firstMoments.bytes + optimizer.secondMoments.bytes),
+            ("moments", optimizer.state.bytes),
             ("kept activations", workspace.keptBytes), ("scratch", workspace.scratchBytes),
         ] + (teacher.map { [("teacher", $0.bytes)] } ?? [])
     }
@@ -254,20 +260,19 @@ public final class Trainer {
 
 extension MemoryMode {
     /// Throws `TrainingError.setting` for a model that has no bottlenecks to keep.
-    public func validate(for weights: DecoderWeights) throws(TrainingError) {
-        let isLowRank = weights.layers.contains { layer in LinearModule.allCases.contains { layer[$0].rank != nil } }
-        guard self == .colaM, !isLowRank else { return }
+    public func validate(for weights: ModelWeights) throws(TrainingError) {
+        guard self == .colaM, !weights.description.isLowRank else { return }
         throw .setting(
             name: "memory", found: "cola-m for a dense model",
             expected: "plain or checkpoint; cola-m keeps the bottlenecks of a CoLA model")
     }
 }
 
-extension DecoderWeights {
+extension ModelWeights {
     /// What to compute with: these weights themselves in f32, a rounded copy in bf16.
-    public func workingCopy(_ precision: Precision) -> DecoderWeights {
+    public func workingCopy(_ precision: Precision) -> ModelWeights {
         guard precision == .bf16 else { return self }
-        let copy = DecoderWeights(like: self, precision: .bf16)
+        let copy = ModelWeights(like: self, precision: .bf16)
         copy.assign(self)
         return copy
     }

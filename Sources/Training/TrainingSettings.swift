@@ -43,7 +43,7 @@ public struct TrainingSettings: Sendable, Equatable {
     /// Sequences of one step.
     public var sequencesPerStep: Int { batch * accumulation }
 
-    /// Throws `TrainingError.setting` for the first value that is none.
+    /// Throws `TrainingError.setting` for the first value that is invalid.
     public func validate() throws(TrainingError) {
         func require(_ isValid: Bool, _ name: String, _ found: Any, _ expected: String) throws(TrainingError) {
             guard isValid else { throw .setting(name: name, found: "\(found)", expected: expected) }
@@ -64,6 +64,7 @@ public struct TrainingSettings: Sendable, Equatable {
         if let problem = rankTracking?.problem {
             throw .setting(name: "rank tracking, \(problem.name)", found: problem.found, expected: problem.expected)
         }
+        try schedule.validate()
         try optimizer.validate()
     }
 }
@@ -72,89 +73,67 @@ public struct TrainingSettings: Sendable, Equatable {
 
 extension TrainingSettings {
     /// The settings by name, as a checkpoint carries them.
-    public var json: JSONObject {
-        let groups = optimizer.groups.map { group -> JSONValue in
-            [
-                "pattern": .string(group.pattern), "learning_rate_factor": .number(group.learningRateFactor),
-                "weight_decay": group.weightDecay.map { .number($0) } ?? .null,
-                "unit": group.unit.map { .number($0) } ?? .null,
-            ]
-        }
-        var json = JSONObject([
-            ("sequence_length", .integer(sequenceLength)), ("batch", .integer(batch)),
-            ("accumulation", .integer(accumulation)), ("packing", .string(packing.rawValue)),
-            ("evaluation_fraction", .number(evaluationFraction)),
-            ("evaluation_interval", .integer(evaluationInterval)),
-            ("evaluation_sequences", .integer(evaluationSequences)), ("seed", .string("\(seed)")),
-            ("steps", .integer(schedule.totalSteps)), ("learning_rate", .number(schedule.peak)),
-            ("warmup_steps", .integer(schedule.warmupSteps)), ("schedule", .string(schedule.shape.rawValue)),
-            ("learning_rate_floor", .number(schedule.floor)), ("beta1", .number(optimizer.beta1)),
-            ("beta2", .number(optimizer.beta2)), ("epsilon", .number(optimizer.epsilon)),
-            ("weight_decay", .number(optimizer.weightDecay)), ("groups", .array(groups)), ("clip", .number(clip)),
-            ("memory", .string(memory.rawValue)), ("precision", .string(precision.rawValue)),
-            ("skip_limit", .integer(skipLimit)), ("teacher_share", .number(teacherShare)),
-        ])
-        if let rankTracking { json["rank_tracking"] = rankTracking.json }
-        return json
-    }
+    public var json: JSONObject { Self.record.json(self) }
 
     /// Reads the settings that a checkpoint carries; `path` names it in errors. Throws `CheckpointError.invalid` for a
-    /// setting that is missing or of another kind, and `TrainingError.setting` for a value that is none.
+    /// setting that is missing or of another kind, and `TrainingError.setting` for an invalid value.
     public init(_ json: JSONObject, path: String) throws {
-        func get<Value>(_ name: String, _ kind: String, _ convert: (JSONValue) -> Value?) throws -> Value {
-            guard let value = json[name].flatMap(convert) else {
-                throw CheckpointError.invalid(
-                    path: path, place: "/training, settings, \(name)", found: json[name]?.text() ?? "nothing",
-                    expected: kind)
-            }
-            return value
-        }
-        func integer(_ name: String) throws -> Int { try get(name, "a whole number") { $0.intValue } }
-        func number(_ name: String) throws -> Double { try get(name, "a number") { $0.doubleValue } }
-        func choice<Value: RawRepresentable<String> & CaseIterable>(_ name: String, _: Value.Type) throws -> Value {
-            try get(name, "one of \(Value.allCases.map(\.rawValue).joined(separator: ", "))") {
-                $0.stringValue.flatMap(Value.init)
-            }
-        }
-        let schedule = try LearningRateSchedule(
-            peak: number("learning_rate"), warmupSteps: integer("warmup_steps"), totalSteps: integer("steps"),
-            shape: choice("schedule", LearningRateSchedule.Shape.self), floor: number("learning_rate_floor"))
-        let groups = try get("groups", "a list") { $0.arrayValue }.map { entry in
-            func isNumberOrNone(_ name: String) -> Bool {
-                entry[name].map { $0.isNull || $0.doubleValue != nil } ?? true
-            }
-            guard let pattern = entry["pattern"]?.stringValue, let factor = entry["learning_rate_factor"]?.doubleValue,
-                isNumberOrNone("weight_decay"), isNumberOrNone("unit")
-            else {
-                throw CheckpointError.invalid(
-                    path: path, place: "/training, settings, groups", found: entry.text(),
-                    expected: "pattern, learning_rate_factor, and numbers or null for weight_decay and unit")
-            }
-            return ParameterGroup(
-                pattern: pattern, learningRateFactor: factor, weightDecay: entry["weight_decay"]?.doubleValue,
-                unit: entry["unit"]?.doubleValue)
-        }
-        self.init(
-            schedule: schedule,
-            optimizer: AdamW.Settings(
-                learningRate: schedule.peak, beta1: try number("beta1"), beta2: try number("beta2"),
-                epsilon: try number("epsilon"), weightDecay: try number("weight_decay"), groups: groups))
-        sequenceLength = try integer("sequence_length")
-        batch = try integer("batch")
-        accumulation = try integer("accumulation")
-        packing = try choice("packing", Packing.self)
-        evaluationFraction = try number("evaluation_fraction")
-        evaluationInterval = try integer("evaluation_interval")
-        evaluationSequences = try integer("evaluation_sequences")
-        seed = try get("seed", "a whole number as text") { $0.stringValue.flatMap { UInt64($0) } }
-        clip = try number("clip")
-        memory = try choice("memory", MemoryMode.self)
-        precision = try choice("precision", Precision.self)
-        skipLimit = try integer("skip_limit")
-        teacherShare = try number("teacher_share")
-        if json["rank_tracking"] != nil {
-            rankTracking = try get("rank_tracking", "interval, modules, layers, sides and alphas", RankTracking.init)
+        do throws(JSONReadError) {
+            self = try Self.record.read(JSONReader(.object(json), path: path))
+        } catch {
+            throw CheckpointError.invalid(
+                path: path, place: "/training, settings, \(error.place)", found: error.found, expected: error.expected)
         }
         try validate()
     }
+
+    /// A run file may hold more: what its tool needs to find the data again.
+    private static let record = JSONRecord<TrainingSettings>(
+        blank: .blank,
+        [
+            .version(1, leavesOutFirst: true),
+            .required("sequence_length", \.sequenceLength, .int), .required("batch", \.batch, .int),
+            .required("accumulation", \.accumulation, .int), .required("packing", \.packing, .choice),
+            .required("evaluation_fraction", \.evaluationFraction, .number),
+            .required("evaluation_interval", \.evaluationInterval, .int),
+            .required("evaluation_sequences", \.evaluationSequences, .int),
+            .required("seed", \.seed, .text("a whole number as text", parse: { UInt64($0) }, print: { "\($0)" })),
+            .required("steps", \.schedule.totalSteps, .int), .required("learning_rate", \.peak, .number),
+            .required("warmup_steps", \.schedule.warmupSteps, .int),
+            .required("schedule", \.schedule.shape, .choice),
+            .required("learning_rate_floor", \.schedule.floor, .number),
+            .required("beta1", \.optimizer.beta1, .number), .required("beta2", \.optimizer.beta2, .number),
+            .required("epsilon", \.optimizer.epsilon, .number),
+            .required("weight_decay", \.optimizer.weightDecay, .number),
+            .required("groups", \.optimizer.groups, .list(of: ParameterGroup.record.form)),
+            .required("clip", \.clip, .number), .required("memory", \.memory, .choice),
+            .required("precision", \.precision, .choice), .required("skip_limit", \.skipLimit, .int),
+            .required("teacher_share", \.teacherShare, .number),
+            .optional("rank_tracking", \.rankTracking, RankTracking.record.form),
+        ])
+
+    /// What reading begins with.
+    private static var blank: TrainingSettings {
+        TrainingSettings(schedule: .blank, optimizer: AdamW.Settings(learningRate: LearningRateSchedule.blank.peak))
+    }
+
+    /// The schedule's peak is the optimiser's learning rate.
+    private var peak: Double {
+        get { schedule.peak }
+        set {
+            schedule.peak = newValue
+            optimizer.learningRate = newValue
+        }
+    }
+}
+
+extension ParameterGroup {
+    /// Files older than units have none.
+    fileprivate static let record = JSONRecord(
+        blank: ParameterGroup(pattern: ""),
+        [
+            .required("pattern", \.pattern, .text), .required("learning_rate_factor", \.learningRateFactor, .number),
+            .optional("weight_decay", \.weightDecay, .number, writesNull: true),
+            .optional("unit", \.unit, .number, writesNull: true),
+        ])
 }

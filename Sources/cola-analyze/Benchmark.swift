@@ -4,6 +4,7 @@ import LinearAlgebra
 import Spectra
 import Tensors
 import Transformer
+import Workflows
 
 /// The measurements of `bench`, each after a check of its numbers.
 struct Benchmark {
@@ -17,13 +18,11 @@ struct Benchmark {
     private var rows: Int { batch * sequenceLength }
 
     func run() throws -> JSONObject {
-        let configuration = try DecoderConfiguration(json: size.configuration(layers: layers), path: size.rawValue)
+        let description = try ModelDescription(json: size.configuration(layers: layers), path: size.rawValue)
         var result = JSONObject([("size", .string(size.rawValue)), ("rows", .integer(rows))])
-        let shapes = [
-            (configuration.hiddenSize, configuration.hiddenSize),
-            (configuration.hiddenSize, configuration.intermediateSize),
-            (configuration.intermediateSize, configuration.hiddenSize),
-        ]
+        let block = description.blocks[0]
+        let (c, f) = (description.hiddenSize, block.feedForward.width)
+        let shapes = [(c, c), (c, f), (f, c)]
         var peaks: [Precision: Double] = [:]
         for precision in Precision.allCases {
             var entries = try shapes.map { try product(inputs: $0.0, outputs: $0.1, precision) }
@@ -34,10 +33,10 @@ struct Benchmark {
         }
         let double = doubleProduct()
         result["gemm_peak_f64_gflops"] = .number(double / 1e9)
-        let widths = Set(SpectrumLimit.sites(configuration) + [configuration.intermediateSize])
+        let widths = Set(SpectrumLimit.sites(block) + [f])
         let moments = try widths.sorted().map { (width: $0, entry: try self.moments(features: $0)) }
         result["moments"] = .array(moments.map(\.entry.json))
-        let sizes = Set(SpectrumLimit.sizes(configuration) + [configuration.intermediateSize])
+        let sizes = Set(SpectrumLimit.sizes(block) + [f])
         let eigenvalues = try sizes.sorted().map { (size: $0, entry: try self.eigenvalues($0)) }
         result["eigenvalues"] = .array(eigenvalues.map(\.entry.json))
         let limit = SpectrumLimit(
@@ -45,20 +44,20 @@ struct Benchmark {
             gram: Dictionary(uniqueKeysWithValues: moments.map { ($0.width, $0.entry.dsyrk) }),
             eigenproblems: Dictionary(uniqueKeysWithValues: eigenvalues.map { ($0.size, $0.entry.rate) }))
         for precision in Precision.allCases {
-            let (json, flopsOfToken) = try forward(configuration, precision)
+            let (json, flopsOfToken) = try forward(description, precision)
             result["forward_\(precision.rawValue)"] = json
-            if precision == .f32 { result["spectrum_limit"] = spectrumLimit(limit, configuration, flopsOfToken) }
+            if precision == .f32 { result["spectrum_limit"] = spectrumLimit(limit, block, flopsOfToken) }
         }
         return result
     }
 
     /// What `spectrum` of 8,192 tokens would take at the rates that were measured.
     private func spectrumLimit(
-        _ limit: SpectrumLimit, _ configuration: DecoderConfiguration, _ flopsOfToken: Double
+        _ limit: SpectrumLimit, _ block: BlockDescription, _ flopsOfToken: Double
     ) -> JSONValue {
         let tokens = 8192
         let flops = Double(tokens) * flopsOfToken / Double(layers) * Double(size.layers)
-        let seconds = limit.seconds(configuration, flops: flops, layers: size.layers, tokens: tokens)
+        let seconds = limit.seconds(block, flops: flops, layers: size.layers, tokens: tokens)
         let total = seconds.forward + seconds.moments + seconds.decomposition
         console.note("spectrum of \(tokens) tokens and \(size.layers) layers: \(fixed(total, 1)) s at these rates")
         return [
@@ -163,29 +162,29 @@ struct Benchmark {
     }
 
     /// The forward pass in turn with a large product, and its FLOPs for each token.
-    private func forward(_ configuration: DecoderConfiguration, _ precision: Precision) throws
+    private func forward(_ description: ModelDescription, _ precision: Precision) throws
         -> (json: JSONValue, flopsOfToken: Double)
     {
-        let weights = DecoderWeights(configuration, precision: precision) { _, _ in .init() }
+        let weights = ModelWeights(description, precision: precision)
         var seed: UInt64 = 5
-        weights.visitParameters { _, weight in
+        for parameter in weights.parameters {
             seed += 1
-            weight.fillNormal(
-                deviation: weight.shape.count == 1 ? 0 : 0.02, mean: weight.shape.count == 1 ? 1 : 0, seed: seed)
+            let isVector = parameter.weight.shape.count == 1
+            parameter.weight.fillNormal(deviation: isVector ? 0 : 0.02, mean: isVector ? 1 : 0, seed: seed)
         }
-        let decoder = Decoder(configuration, weights, precision: precision)
-        let workspace = Workspace(decoder, maximumTokens: rows, longestSequence: sequenceLength)
-        let ids = (0..<rows).map { UInt32($0 * 7919 % configuration.vocabularySize) }
+        let model = LanguageModel(weights, precision: precision)
+        let workspace = Workspace(model, maximumTokens: rows, longestSequence: sequenceLength)
+        let ids = (0..<rows).map { UInt32($0 * 7919 % description.vocabularySize) }
         let tokens = TokenBatch(ids: ids, lengths: Array(repeating: sequenceLength, count: batch))
         // A shared machine's speed drifts: product and forward pass take turns, and the share is that of neighbours.
         let (work, productFlops) = Machine.largeProduct(precision)
-        let flops = Double(batch) * decoder.flops(sequenceLength: sequenceLength)
-        let samples = Timing.samples(repeats: repeats, [work, { decoder.forward(tokens, in: workspace) }])
+        let flops = Double(batch) * description.flops(sequenceLength: sequenceLength)
+        let samples = Timing.samples(repeats: repeats, [work, { model.forward(tokens, in: workspace) }])
         let seconds = Timing.median(samples[1])
         let share = Timing.median(zip(samples[0], samples[1]).map { flops / $1 / (productFlops / $0) })
         let hidden = workspace.hiddenStates(rows: rows)
-        let alone = (0..<configuration.hiddenSize).map { hidden[rows - sequenceLength, $0] }
-        decoder.forward(TokenBatch(ids: [ids[rows - sequenceLength]], lengths: [1]), in: workspace)
+        let alone = (0..<description.hiddenSize).map { hidden[rows - sequenceLength, $0] }
+        model.forward(TokenBatch(ids: [ids[rows - sequenceLength]], lengths: [1]), in: workspace)
         for (column, value) in alone.enumerated() {
             try WrongResult.check(
                 "a first token alone and in a batch", Double(workspace.hiddenStates(rows: 1)[0, column]), Double(value),

@@ -16,7 +16,7 @@ struct ColaAnalyze: ParsableCommand {
         subcommands: [
             SpectrumCommand.self, RanksCommand.self, CostCommand.self, ReportCommand.self, PerplexityCommand.self,
             LogitsCommand.self,
-            BenchCommand.self,
+            FamiliesCommand.self, BenchCommand.self,
         ])
 
     static func main() { runAsTool() }

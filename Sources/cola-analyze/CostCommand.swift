@@ -7,6 +7,7 @@ import JSON
 import LowRank
 import Training
 import Transformer
+import Workflows
 
 struct CostCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -110,21 +111,21 @@ struct CostCommand: ParsableCommand {
         // Formulas alone need no libraries.
         if measure { prepareNumerics(console) }
         try OutputCheck(checkpoints: [checkpoint], files: [config, plan]).require(out.map { [.stream($0)] } ?? [])
-        let (name, shape) = try model()
+        let (name, model) = try model()
         var step = try TrainingStep(batch: batch, sequenceLength: sequenceLength, sparseDensity: sparseDensity)
         step.attention = attention
         step.pairs = pairs
         step.precision = precision
         if measure { precision.announce(console) }
-        let measurement = try measure ? CostMeasurement(shape, step, layers: layers, steps: steps ?? 3) : nil
+        let measurement = try measure ? CostMeasurement(model, step, layers: layers, steps: steps ?? 3) : nil
         let file = try out.map { try AtomicFile($0) }
-        let costs = MethodCost.all(shape, step)
+        let costs = MethodCost.all(model, step)
         let measured = try measurement?.run(console)
         if let file {
             try file.write(CostTable.csv(costs))
             try file.commit()
         }
-        let report = CostReport(name: name, shape: shape, step: step, costs: costs, measured: measured)
+        let report = CostReport(name: name, model: model, step: step, costs: costs, measured: measured)
         guard !consoleOptions.json else {
             let record = report.json.members + Provenance.tool(withKernels: measure).members
             return try Console.output(JSONValue.object(JSONObject(record)).text(indent: 2), besides: [out])
@@ -134,42 +135,41 @@ struct CostCommand: ParsableCommand {
 
     // MARK: - The model
 
-    private func model() throws -> (name: String, shape: ModelShape) {
+    private func model() throws -> (name: String, model: ModelDescription) {
         if let preset {
             let values = preset.configuration(vocabulary: vocabulary ?? 32000)
-            var configuration = try DecoderConfiguration(
-                json: JSONValue.object(values).text(), path: preset.rawValue)
-            configuration.placement = preset.placement
-            return (preset.rawValue, try ModelShape(configuration, rank: rank ?? preset.rank))
+            let dense = try ModelDescription(json: JSONValue.object(values).text(), path: preset.rawValue)
+            let model = dense.with(preset.placement, outer: .silu).with(rank: rank ?? preset.rank)
+            try model.validateRanks()
+            return (preset.rawValue, model)
         }
         let source = try openCheckpoint(checkpoint ?? "", config: config)
-        let configuration = try DecoderConfiguration(of: source)
-        try DecoderWeights.checkNames(of: source, configuration, head: .none)
-        return (source.path, try shape(of: source, configuration))
+        let description = try ModelDescription(of: source)
+        try ModelWeights.checkNames(of: source, description, head: .none)
+        let ranked = try withRanks(description, of: source)
+        try ranked.validateRanks()
+        return (source.path, ranked)
     }
 
-    /// The shape of a checkpoint with its own ranks, those of a plan, or one for all layers.
-    private func shape(of source: any TensorSource, _ configuration: DecoderConfiguration) throws -> ModelShape {
-        let stored = DecoderWeights.layouts(of: source)
-        let own = try ModelShape(configuration, layout: stored)
+    /// The model of a checkpoint with its own ranks, those of a plan, or one for all layers.
+    private func withRanks(_ own: ModelDescription, of source: any TensorSource) throws -> ModelDescription {
         if own.isLowRank, rank == nil, plan == nil { return own }
-        try DenseModel.require(source, configuration, head: .none)
+        try DenseModel.require(source, own, head: .none)
         if let plan {
             let text = String(decoding: try readText(plan), as: UTF8.self)
-            let hasHead = DecoderWeights.hasHead(source, configuration)
-            let fingerprint = try Decoder(from: source, includingHead: hasHead).weights.fingerprint
-            let ranks = try RankPlan(text, path: plan, of: configuration, fingerprint: fingerprint)
+            let hasHead = ModelWeights.hasHead(source, own)
+            let fingerprint = try LanguageModel(from: source, includingHead: hasHead).weights.fingerprint
+            let ranks = try RankPlan(text, path: plan, of: own, fingerprint: fingerprint)
             // A conversion gives each low-rank layer a bias.
-            return try ModelShape(configuration) { layer, module in
-                let rank = ranks.rank(module, layer: layer)
-                return .init(rank: rank, hasBias: rank != nil || stored(layer, module).hasBias)
+            return own.with { linear in
+                let rank = ranks.rank(of: linear.id)
+                return LinearLayout(rank: rank, hasBias: rank != nil || linear.hasBias)
             }
         }
-        return try ModelShape(configuration) { layer, module in
-            let (inputs, outputs) = configuration.shape(of: module)
+        return own.with { linear in
             // The rule of thumb is no rank for the narrow k and v of grouped queries.
-            let quarter = min(max(1, configuration.hiddenSize / 4), inputs, outputs)
-            return .init(rank: rank ?? quarter, hasBias: stored(layer, module).hasBias)
+            let quarter = min(max(1, own.hiddenSize / 4), linear.inputs, linear.outputs)
+            return LinearLayout(rank: rank ?? quarter, hasBias: linear.hasBias)
         }
     }
 }

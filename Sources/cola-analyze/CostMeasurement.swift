@@ -2,6 +2,7 @@ import CommandSupport
 import CostModel
 import Tensors
 import Transformer
+import Workflows
 
 /// Steps of this toolkit's engine beside what `EngineCost` says of them.
 struct CostMeasurement {
@@ -9,7 +10,7 @@ struct CostMeasurement {
     struct Variant {
         let name: String
         let mode: MemoryMode
-        let shape: ModelShape
+        let model: ModelDescription
     }
 
     /// A figure that was measured and the one that was predicted.
@@ -42,16 +43,16 @@ struct CostMeasurement {
     private let full: [Variant]
 
     /// Throws `CostModelError.setting` for more layers than there are, and for a model that there is no memory for.
-    init(_ shape: ModelShape, _ step: TrainingStep, layers: Int?, steps: Int) throws(CostModelError) {
+    init(_ model: ModelDescription, _ step: TrainingStep, layers: Int?, steps: Int) throws(CostModelError) {
         self.step = step
         self.steps = steps
-        depth = shape.configuration.layers
+        depth = model.blocks.count
         self.layers = layers ?? depth
         guard self.layers <= depth else {
             throw .setting(name: "layers", found: "\(self.layers)", expected: "1 to \(depth), those of the model")
         }
-        full = Self.variants(shape)
-        variants = Self.variants(shape.prefix(layers: self.layers))
+        full = Self.variants(model)
+        variants = Self.variants(model.prefix(blocks: self.layers))
         let largest = variants.map { cost($0).totalBytes }.max() ?? 0
         if let available = availableMemory(), largest > available {
             throw .setting(
@@ -62,14 +63,14 @@ struct CostMeasurement {
     }
 
     /// Without low-rank layers among those that are measured there is no CoLA model to measure.
-    private static func variants(_ shape: ModelShape) -> [Variant] {
-        let dense = [MemoryMode.plain, .checkpoint].map { Variant(name: "dense", mode: $0, shape: shape.dense) }
-        guard shape.isLowRank else { return dense }
-        return dense + [MemoryMode.plain, .colaM].map { Variant(name: "CoLA", mode: $0, shape: shape) }
+    private static func variants(_ model: ModelDescription) -> [Variant] {
+        let dense = [MemoryMode.plain, .checkpoint].map { Variant(name: "dense", mode: $0, model: model.dense) }
+        guard model.isLowRank else { return dense }
+        return dense + [MemoryMode.plain, .colaM].map { Variant(name: "CoLA", mode: $0, model: model) }
     }
 
     private func cost(_ variant: Variant) -> EngineCost {
-        EngineCost(variant.shape, variant.mode, step, threads: ThreadPool.threads)
+        EngineCost(variant.model, variant.mode, step, threads: ThreadPool.threads)
     }
 
     func run(_ console: Console) throws -> [Result] {
@@ -82,8 +83,8 @@ struct CostMeasurement {
     private func measure(_ variant: Variant, full: Variant, _ console: Console) throws -> Result {
         let before = residentMemory()
         let measurement = try TrainingMeasurement(
-            variant.shape.configuration, precision: step.precision, memory: variant.mode, batch: step.batch,
-            sequenceLength: step.sequenceLength, layout: variant.shape.layout)
+            variant.model, precision: step.precision, memory: variant.mode, batch: step.batch,
+            sequenceLength: step.sequenceLength)
         let times = try measurement.run(steps: steps, console)
         let after = residentMemory()
         // A shared machine's speed drifts: figures are of one step and the product beside it, the pair in the middle.

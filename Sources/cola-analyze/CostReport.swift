@@ -6,12 +6,14 @@ import Transformer
 /// What `cost` prints.
 struct CostReport {
     let name: String
-    let shape: ModelShape
+    let model: ModelDescription
     let step: TrainingStep
     let costs: [MethodCost]
     let measured: [CostMeasurement.Result]?
 
-    private var configuration: DecoderConfiguration { shape.configuration }
+    /// Of the first block, which stands for all.
+    private var attention: AttentionDescription { model.blocks[0].attention }
+    private var width: Int { model.blocks[0].feedForward.width }
     private var fullRank: MethodCost { costs[0] }
 
     /// The decoder layers' FLOPs in parts of full rank's: the paper's ratio per layer, where ranks are equal.
@@ -26,11 +28,11 @@ struct CostReport {
             return .object(JSONObject(row + [("layer_flops_ratio", .number(layerRatio(cost)))]))
         }
         var record = JSONObject([
-            ("model", .string(name)), ("layers", .integer(configuration.layers)),
-            ("hidden_size", .integer(configuration.hiddenSize)),
-            ("intermediate_size", .integer(configuration.intermediateSize)), ("heads", .integer(configuration.heads)),
-            ("key_value_heads", .integer(configuration.keyValueHeads)),
-            ("vocabulary", .integer(configuration.vocabularySize)),
+            ("model", .string(name)), ("layers", .integer(model.blocks.count)),
+            ("hidden_size", .integer(model.hiddenSize)),
+            ("intermediate_size", .integer(width)), ("heads", .integer(attention.heads)),
+            ("key_value_heads", .integer(attention.keyValueHeads)),
+            ("vocabulary", .integer(model.vocabularySize)),
             ("ranks", .array(ranks.map { .integer($0) })), ("dense_layers", .integer(denseLayers)),
             ("batch", .integer(step.batch)), ("sequence_length", .integer(step.sequenceLength)),
             ("attention", .string(step.attention.rawValue)), ("pairs", .string(step.pairs.rawValue)),
@@ -50,7 +52,7 @@ struct CostReport {
         }
         return [
             "model": .string(result.variant.name.lowercased()), "memory": .string(result.variant.mode.rawValue),
-            "layers": .integer(result.variant.shape.configuration.layers), "head_s": .number(result.headSeconds),
+            "layers": .integer(result.variant.model.blocks.count), "head_s": .number(result.headSeconds),
             "adamw_s": .number(result.updateSeconds), "figures": .array(figures),
         ]
     }
@@ -60,8 +62,8 @@ struct CostReport {
     // MARK: - Text
 
     /// All ranks that there are, ascending.
-    private var ranks: [Int] { Set(shape.layers.joined().compactMap(\.rank)).sorted() }
-    private var denseLayers: Int { shape.layers.joined().count { $0.rank == nil } }
+    private var ranks: [Int] { Set(model.linears.compactMap(\.rank)).sorted() }
+    private var denseLayers: Int { model.linears.count { $0.rank == nil } }
 
     var text: String {
         var parts = [heading, methodTable, notes]
@@ -78,11 +80,11 @@ struct CostReport {
             }
         let dense = ranks.isEmpty || denseLayers == 0 ? "" : ", \(denseLayers) linear layers dense"
         let heads =
-            configuration.keyValueHeads == configuration.heads
-            ? "\(configuration.heads) heads" : "\(configuration.heads) heads on \(configuration.keyValueHeads) of keys"
+            attention.keyValueHeads == attention.heads
+            ? "\(attention.heads) heads" : "\(attention.heads) heads on \(attention.keyValueHeads) of keys"
         return """
-            \(name): \(configuration.layers) layers, d \(configuration.hiddenSize), d_ff \(configuration.intermediateSize), \
-            \(heads), vocabulary \(grouped(configuration.vocabularySize)), \(rank)\(dense)
+            \(name): \(model.blocks.count) layers, d \(model.hiddenSize), d_ff \(width), \
+            \(heads), vocabulary \(grouped(model.vocabularySize)), \(rank)\(dense)
             A step of \(step.batch) × \(step.sequenceLength) tokens, \(step.precision.rawValue), \
             \(step.attention.rawValue) attention over \(step.pairs.rawValue) pairs; ratios and bars are to full rank
             """
@@ -128,8 +130,8 @@ struct CostReport {
     // MARK: - Measured
 
     private var measuredHeading: String {
-        let layers = measured?.first?.variant.shape.configuration.layers ?? 0
-        let part = layers < configuration.layers ? ", \(layers) of \(configuration.layers) layers" : ""
+        let layers = measured?.first?.variant.model.blocks.count ?? 0
+        let part = layers < model.blocks.count ? ", \(layers) of \(model.blocks.count) layers" : ""
         return "Measured with random weights\(part), beside the formulas of this engine"
     }
 

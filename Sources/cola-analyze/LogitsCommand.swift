@@ -35,8 +35,8 @@ struct LogitsCommand: ParsableCommand {
         try OutputCheck(checkpoints: [checkpoint.checkpoint], files: [checkpoint.config] + input.paths)
             .require([.stream(out)])
         let source = try checkpoint.open()
-        let configuration = try DecoderConfiguration(of: source)
-        let streams = try input.load(for: source, configuration, console)
+        let description = try ModelDescription(of: source)
+        let streams = try input.load(for: source, description, console)
         streams.describe(each: "text", console)
         let sequences = streams.flatMap(\.texts)
         guard
@@ -49,19 +49,20 @@ struct LogitsCommand: ParsableCommand {
                     : "sequences of \(Set(sequences.map(\.count)).sorted()) tokens, expected all of one length")
         }
         let length = places.length
-        let shape = [places.rows, length, configuration.vocabularySize]
+        try description.validate(length: length)
+        let shape = [places.rows, length, description.vocabularySize]
         let writer = try NumpyWriter(path: out, shape: shape)
         precision.announce(console)
-        let decoder = try Decoder(from: source, precision: precision)
-        let workspace = Workspace(decoder, maximumTokens: length, longestSequence: length)
-        let head = VocabularyHead(decoder)
+        let model = try LanguageModel(from: source, precision: precision)
+        let workspace = Workspace(model, maximumTokens: length, longestSequence: length)
+        let head = VocabularyHead(model)
         let progress = console.progress("logits", unit: "sequences", total: sequences.count)
-        let none = [Float](repeating: .nan, count: configuration.vocabularySize)
+        let none = [Float](repeating: .nan, count: description.vocabularySize)
         func leaveOut(_ count: Int) throws { for _ in 0..<count { try writer.write(none) } }
         var done = 0
         for (index, sequence) in sequences.enumerated() {
             try leaveOut(places.starts[index] - done)
-            let hidden = decoder.forward(TokenBatch([sequence]), in: workspace)
+            let hidden = model.forward(TokenBatch([sequence]), in: workspace)
             try head.forEachChunk(of: hidden) { _, logits in
                 try writer.write(UnsafeBufferPointer(start: logits.pointer, count: logits.rows * logits.columns))
             }

@@ -2,6 +2,7 @@ import ArgumentParser
 import CommandSupport
 import JSON
 import Transformer
+import Workflows
 
 struct PerplexityCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -48,14 +49,14 @@ struct PerplexityCommand: ParsableCommand {
         let console = consoleOptions.console
         prepareNumerics(console)
         let source = try checkpoint.open()
-        let configuration = try DecoderConfiguration(of: source)
-        let streams = try input.load(for: source, configuration, console)
+        let description = try ModelDescription(of: source)
+        let streams = try input.load(for: source, description, console)
         streams.describe(each: "text", console)
         let texts = try streams.map { try LossWindows($0, window: window, stride: stride) }
         precision.announce(console)
-        let decoder = try Decoder(from: source, precision: precision)
+        let model = try LanguageModel(from: source, precision: precision)
         let progress = console.progress("perplexity", unit: "tokens", total: texts.reduce(0) { $0 + $1.tokenCount })
-        let losses = try LossWindows.losses(of: texts, decoder, batch: batch, path: source.path) {
+        let losses = try LossWindows.losses(of: texts, model, batch: batch, path: source.path) {
             progress.update($0)
         }
         progress.finish()

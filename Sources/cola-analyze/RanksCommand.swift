@@ -4,6 +4,7 @@ import Files
 import JSON
 import LowRank
 import Transformer
+import Workflows
 
 struct RanksCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -50,21 +51,23 @@ struct RanksCommand: ParsableCommand {
             .require([.stream(out)] + (calibration.saveMoments.map { [.file($0)] } ?? []))
         let start = monotonicSeconds()
         let source = try checkpoint.open()
-        let configuration = try DecoderConfiguration(of: source)
+        let description = try ModelDescription(of: source)
         // Losses, from which the Fisher weighting comes, need the head; moments hold what they came to.
         let needsHead = weighting == .fisher && calibration.moments == nil
-        try DenseModel.require(source, configuration, head: needsHead ? .required : .ifStored)
+        try DenseModel.require(source, description, head: needsHead ? .required : .ifStored)
         let plan = try AtomicFile(out)
-        let text = try calibration.sequences(for: source, configuration, console)
+        let text = try calibration.sequences(for: source, description, console)
         text.streams.describe(each: "sequence", console)
-        let decoder = try Decoder(from: source, includingHead: DecoderWeights.hasHead(source, configuration))
-        let fingerprint = decoder.weights.fingerprint
-        let statistics = try calibration.statistics(
-            of: decoder, fingerprint: fingerprint, weighting, text.sequences,
-            provenance: text.adding(to: Provenance.tool()), console: console)
-        let planning = try RankPlan.choose(
-            decoder, ranks, weighting, statistics, fingerprint: fingerprint, console: console)
-        var record = planning.plan.json
+        let model = try LanguageModel(from: source, includingHead: ModelWeights.hasHead(source, description))
+        let fingerprint = model.weights.fingerprint
+        let statistics = try calibration.source(
+            for: weighting, text.sequences, provenance: text.adding(to: Provenance.tool())
+        ).map {
+            try Calibration(model, fingerprint: fingerprint, observer: console).statistics($0, for: weighting)
+        }
+        guard let choice = ranks.choice(for: model, weighting) else { preconditionFailure("no policy was given") }
+        let chosen = try RankPlan.choose(model, choice, statistics, fingerprint: fingerprint, observer: console)
+        var record = chosen.json
         record["provenance"] = .object(
             JSONObject(
                 text.adding(to: Provenance.tool()).members
@@ -75,7 +78,7 @@ struct RanksCommand: ParsableCommand {
         if consoleOptions.json {
             try Console.output(JSONValue.object(record).text(indent: 2), besides: [out])
         } else {
-            try Console.output(PlanTable(planning.plan, configuration).text + "\n\n\(out)", besides: [out])
+            try Console.output(PlanTable(chosen, description).text + "\n\n\(out)", besides: [out])
         }
     }
 }

@@ -3,6 +3,7 @@ import CommandSupport
 import Glibc
 import Spectra
 import Transformer
+import Workflows
 
 struct SpectrumCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -70,7 +71,7 @@ struct SpectrumCommand: ParsableCommand {
             throw ValidationError("--sequence-length \(sequenceLength): expected at least 1.")
         }
         if batch < 1 { throw ValidationError("--batch \(batch): expected at least 1.") }
-        _ = try parsedModules()
+        try SpectrumLists.checkModules(modules, option: "--modules")
         _ = try parsedSides()
         _ = try parsedAlphas()
         _ = try parsedLayers(count: .max)
@@ -93,7 +94,9 @@ extension Accumulation: ExpressibleByArgument {}
 // MARK: - Lists in options
 
 extension SpectrumCommand {
-    func parsedModules() throws -> [MeasuredModule] { try SpectrumLists.modules(modules, option: "--modules") }
+    func parsedModules(of description: ModelDescription) throws -> [MeasuredModule] {
+        try SpectrumLists.modules(modules, option: "--modules", of: description)
+    }
     func parsedSides() throws -> [Side] { try SpectrumLists.sides(sides, option: "--sides") }
     func parsedAlphas() throws -> [(value: Double, text: String)] { try SpectrumLists.alphas(alpha, option: "--alpha") }
     func parsedLayers(count: Int) throws -> [Int] {

@@ -10,23 +10,21 @@ struct SpectrumLimit {
     /// Symmetric eigenproblems per second by size, all threads together.
     let eigenproblems: [Int: Double]
 
-    /// A layer's linear maps `[out, in]` whose outputs' spectra follow from their inputs: all but down's.
-    private static func maps(_ configuration: DecoderConfiguration) -> [(outputs: Int, inputs: Int)] {
-        let (c, f) = (configuration.hiddenSize, configuration.intermediateSize)
-        let (q, kv) = (configuration.queryWidth, configuration.keyValueWidth)
-        return [(q, c), (kv, c), (kv, c), (c, q), (f, c), (f, c)]
+    /// The linear layers of a block whose outputs' spectra follow from their inputs: all but down, whose output is narrower
+    /// and is observed itself.
+    private static func maps(_ block: BlockDescription) -> [LinearLayer] {
+        block.linears.filter { $0.role.stream != .product }
     }
 
-    /// Widths of a layer's places whose second moments are summed: inputs of q, k and v, of o, of gate and up; output of
-    /// down.
-    static func sites(_ configuration: DecoderConfiguration) -> [Int] {
-        let c = configuration.hiddenSize
-        return [c, configuration.queryWidth, c, c]
+    /// Widths of a block's places whose second moments are summed: what the linear layers read, and down's output.
+    static func sites(_ block: BlockDescription) -> [Int] {
+        [Stream.attentionInput, .attended, .feedForwardInput].map(block.width)
+            + block.linears(reading: .product).map(\.outputs)
     }
 
-    /// Sizes of a layer's eigenproblems: the narrower side of each map, and down's output.
-    static func sizes(_ configuration: DecoderConfiguration) -> [Int] {
-        maps(configuration).map { min($0.outputs, $0.inputs) } + [configuration.hiddenSize]
+    /// Sizes of a block's eigenproblems: the narrower side of each map, and down's output.
+    static func sizes(_ block: BlockDescription) -> [Int] {
+        maps(block).map { min($0.outputs, $0.inputs) } + block.linears(reading: .product).map(\.outputs)
     }
 
     /// FLOPs in double precision before the eigenproblem: of W·S·Wᵀ for a low W `[m, n]`; of a high one, of the Cholesky
@@ -36,16 +34,16 @@ struct SpectrumLimit {
         return m < n ? 2 * m * n * n + m * m * n : m * n * n + n * n * n / 3 + n * n * n
     }
 
-    /// Seconds of so many tokens and layers; `flops` are those of the forward pass.
+    /// Seconds of so many tokens and blocks like this one; `flops` are those of the forward pass.
     func seconds(
-        _ configuration: DecoderConfiguration, flops: Double, layers: Int, tokens: Int
+        _ block: BlockDescription, flops: Double, layers: Int, tokens: Int
     ) -> (forward: Double, moments: Double, decomposition: Double) {
         let forward = flops / single
-        let moments = Self.sites(configuration).reduce(0) {
+        let moments = Self.sites(block).reduce(0) {
             $0 + Double(tokens * layers) * Double($1 * $1) / gram[$1]!
         }
-        let products = Self.maps(configuration).reduce(0) { $0 + congruence($1.outputs, $1.inputs) / double }
-        let problems = Self.sizes(configuration).reduce(0) { $0 + 1 / eigenproblems[$1]! }
+        let products = Self.maps(block).reduce(0) { $0 + congruence($1.outputs, $1.inputs) / double }
+        let problems = Self.sizes(block).reduce(0) { $0 + 1 / eigenproblems[$1]! }
         return (forward, moments, Double(layers) * (products + problems))
     }
 }

@@ -6,6 +6,7 @@ import JSON
 import Spectra
 import Tensors
 import Transformer
+import Workflows
 
 /// One run of `spectrum`, phase by phase.
 struct SpectrumRun {
@@ -24,54 +25,58 @@ struct SpectrumRun {
     mutating func execute() throws {
         let alphas = try command.parsedAlphas()
         let source = try command.checkpoint.open()
-        let configuration = try DecoderConfiguration(of: source)
-        try DecoderWeights.checkNames(of: source, configuration, head: .none)
-        let layers = try command.parsedLayers(count: configuration.layers)
+        let description = try ModelDescription(of: source)
+        try ModelWeights.checkNames(of: source, description, head: .none)
+        let layers = try command.parsedLayers(count: description.blocks.count)
         let folder = try OutputFolder(command.out)
         // Sees now, rather than after hours, whether files can be made.
         try AtomicFile("\(command.out)/run.json").discard()
-        let streams = try command.input.load(for: source, configuration, console)
+        let streams = try command.input.load(for: source, description, console)
         streams.describe(each: "sequence", console)
         let sequences = try streams.sequences(length: command.sequenceLength, maxTokens: command.input.maxTokens)
-        if command.saveMoments != nil { try DenseModel.require(source, configuration) }
+        if command.saveMoments != nil { try DenseModel.require(source, description) }
         timer.end("read_input")
 
         command.precision.announce(console)
-        let decoder = try Decoder(from: source, precision: command.precision, includingHead: command.saveMoments != nil)
+        let model = try LanguageModel(
+            from: source, precision: command.precision, includingHead: command.saveMoments != nil)
         timer.end("load_weights")
         let request = SpectrumRequest(
-            modules: try command.parsedModules(), layers: layers, sides: try command.parsedSides(),
+            modules: try command.parsedModules(of: description), blocks: layers, sides: try command.parsedSides(),
             isCentered: command.center, accumulation: command.accumulation)
-        let analysis = SpectrumAnalysis(request, of: decoder)
+        let analysis = try SpectrumAnalysis(request, of: model)
         guard !analysis.keys.isEmpty else {
             throw InputError(
                 "\(source.path): nothing to measure: the chosen layers and modules have no side \(command.sides); "
                     + "bottlenecks are there in CoLA layers only")
         }
         let hashes = hashInputs()
-        let tokens = observe(sequences, decoder, analysis)
+        let tokens = analysis.observe(sequences, in: model, batch: command.batch, observer: console)
         timer.end("forward_and_moments")
 
         let decomposing = console.progress("decompose", unit: "spectra", total: analysis.keys.count)
-        let quarter = configuration.hiddenSize / 4
+        let quarter = description.hiddenSize / 4
         let measured = try analysis.spectra { decomposing.update($0) }
             .map { MeasuredSpectrum($0, alphas: alphas.map(\.value), quarter: quarter) }
         decomposing.finish()
         timer.end("decompose")
         if let file = command.saveMoments {
-            _ = try Calibration(decoder, fingerprint: decoder.weights.fingerprint, console: console).collect(
-                sequences, labelSeed: 0, paths: command.input.paths, saveTo: file,
-                provenance: JSONObject(Provenance.tool().members + streams.record.members))
+            let fingerprint = model.weights.fingerprint
+            var text = Calibration.Text(sequences, labelSeed: 0)
+            text.sources = try command.input.paths.map { try Provenance.input($0) }
+            text.file = file
+            text.provenance = JSONObject(Provenance.tool().members + streams.record.members)
+            _ = try Calibration(model, fingerprint: fingerprint, observer: console).collect(text)
             timer.end("save_moments")
         }
 
         let summary = SpectrumSummary(
-            measured: measured, alphas: alphas.map(\.text), quarter: quarter, hiddenSize: configuration.hiddenSize)
+            measured: measured, alphas: alphas.map(\.text), quarter: quarter, hiddenSize: description.hiddenSize)
         warnIfFewTokens(tokens, measured)
         var record = provenance(
-            try hashes.value(), source: source, decoder: decoder, tokens: tokens, sequences: sequences.count)
+            try hashes.value(), source: source, model: model, tokens: tokens, sequences: sequences.count)
         for member in streams.record.members { record[member.key] = member.value }
-        try writeFiles(measured, alphas: alphas.map(\.text), decoder, layers: layers, &record)
+        try writeFiles(measured, alphas: alphas.map(\.text), model, request, &record)
         folder.keep()
         if command.consoleOptions.json {
             record["ranks"] = summary.json
@@ -84,14 +89,15 @@ struct SpectrumRun {
     /// Writes all files of the run, which appear together. Those of a run that fails are gone when this returns, so that
     /// the folder can be removed.
     private mutating func writeFiles(
-        _ measured: [MeasuredSpectrum], alphas: [String], _ decoder: Decoder, layers: [Int], _ record: inout JSONObject
+        _ measured: [MeasuredSpectrum], alphas: [String], _ model: LanguageModel, _ request: SpectrumRequest,
+        _ record: inout JSONObject
     ) throws {
         let spectra = try AtomicFile("\(command.out)/spectra.csv")
         try SpectrumTables.writeSpectra(measured, to: spectra)
         let ranks = try AtomicFile("\(command.out)/ranks.csv")
         try SpectrumTables.writeRanks(measured, alphas: alphas, to: ranks)
         var files = [spectra, ranks]
-        if command.weights { files.append(try writeWeightSpectra(decoder, layers: layers)) }
+        if command.weights { files.append(try writeWeightSpectra(model, request)) }
         timer.end("write")
         record["seconds"] = timer.json
         record["peak_memory_bytes"] = .integer(peakMemory())
@@ -104,30 +110,10 @@ struct SpectrumRun {
         }
     }
 
-    /// Runs the sequences through the decoder, a few at a time, while the analysis watches; returns the token count.
-    private func observe(_ sequences: [ArraySlice<UInt32>], _ decoder: Decoder, _ analysis: SpectrumAnalysis) -> Int {
-        let longest = sequences.map(\.count).max() ?? 0
-        let batch = min(command.batch, sequences.count)
-        let workspace = Workspace(decoder, maximumTokens: batch * longest, longestSequence: longest)
-        let total = sequences.reduce(0) { $0 + $1.count }
-        let progress = console.progress("forward and moments", unit: "tokens", total: total)
-        var done = 0
-        for start in stride(from: 0, to: sequences.count, by: batch) {
-            let tokens = TokenBatch(Array(sequences[start..<min(start + batch, sequences.count)]))
-            decoder.forward(tokens, in: workspace, layers: analysis.layersNeeded, observer: analysis)
-            done += tokens.count
-            progress.update(done)
-        }
-        progress.finish()
-        return total
-    }
-
-    private func writeWeightSpectra(_ decoder: Decoder, layers: [Int]) throws -> AtomicFile {
-        let modules = try command.parsedModules().compactMap { module in
-            if case .linear(let linear) = module { linear } else { nil }
-        }
-        let progress = console.progress("weights", unit: "matrices", total: layers.count * modules.count)
-        let entries = try WeightSpectra.compute(decoder, layers: layers, modules: modules) { progress.update($0) }
+    private func writeWeightSpectra(_ model: LanguageModel, _ request: SpectrumRequest) throws -> AtomicFile {
+        let linears = request.linears(of: model.description)
+        let progress = console.progress("weights", unit: "matrices", total: linears.count)
+        let entries = try WeightSpectra.compute(model, linears) { progress.update($0) }
         progress.finish()
         let file = try AtomicFile("\(command.out)/\(Self.weightSpectra)")
         try SpectrumTables.writeWeightSpectra(entries, to: file)
@@ -152,7 +138,8 @@ struct SpectrumRun {
     }
 
     private func provenance(
-        _ hashes: (checkpoint: JSONValue, inputs: [JSONValue]), source: any TensorSource, decoder: Decoder, tokens: Int,
+        _ hashes: (checkpoint: JSONValue, inputs: [JSONValue]), source: any TensorSource, model: LanguageModel,
+        tokens: Int,
         sequences: Int
     ) -> JSONObject {
         var record = Provenance.tool()
@@ -162,8 +149,8 @@ struct SpectrumRun {
         record["tokens"] = .integer(tokens)
         record["sequences"] = .integer(sequences)
         record["batch"] = .integer(command.batch)
-        record["layers"] = .integer(decoder.configuration.layers)
-        record["hidden_size"] = .integer(decoder.configuration.hiddenSize)
+        record["layers"] = .integer(model.description.blocks.count)
+        record["hidden_size"] = .integer(model.description.hiddenSize)
         record["precision"] = .string(command.precision.rawValue)
         record["accumulation"] = .string(command.accumulation.rawValue)
         record["centered"] = .bool(command.center)

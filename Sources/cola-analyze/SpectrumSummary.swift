@@ -17,7 +17,7 @@ struct SpectrumSummary {
             measured.map { item in
                 let key = item.spectrum.key
                 var row = JSONObject([
-                    ("layer", .integer(key.layer)), ("module", .string(key.module.name)),
+                    ("layer", .integer(key.block)), ("module", .string(key.module.name)),
                     ("side", .string(key.side.rawValue)), ("features", .integer(item.spectrum.features)),
                     ("max_rank", .integer(item.spectrum.singularValues.count)),
                 ])
@@ -39,9 +39,9 @@ struct SpectrumSummary {
     }
 
     private func table(of items: [MeasuredSpectrum]) -> String {
-        let modules = MeasuredModule.allCases.filter { module in items.contains { $0.spectrum.key.module == module } }
+        let modules = Self.modules(of: items)
         var cells: [Int: [MeasuredModule: MeasuredSpectrum]] = [:]
-        for item in items { cells[item.spectrum.key.layer, default: [:]][item.spectrum.key.module] = item }
+        for item in items { cells[item.spectrum.key.block, default: [:]][item.spectrum.key.module] = item }
         var table = TextTable([("layer", .right)] + modules.map { ($0.shortName, .left) })
         for layer in cells.keys.sorted() {
             let row = modules.map { module -> String in
@@ -56,10 +56,17 @@ struct SpectrumSummary {
         return table.text
     }
 
+    /// The modules in the order in which they were measured, each once.
+    private static func modules(of items: [MeasuredSpectrum]) -> [MeasuredModule] {
+        var modules: [MeasuredModule] = []
+        for item in items where !modules.contains(item.spectrum.key.module) { modules.append(item.spectrum.key.module) }
+        return modules
+    }
+
     /// Two lines that a person can act on: which modules are how low-rank, and what the rule of thumb d/4 would lose.
     private var advice: String {
-        let modules = MeasuredModule.allCases.filter { $0 != .residual }
         let linear = measured.filter { $0.spectrum.key.module != .residual }
+        let modules = Self.modules(of: linear)
         guard !linear.isEmpty else { return "Only the residual stream was measured." }
         let shares = modules.compactMap { module -> (String, Double)? in
             let ratios = linear.filter { $0.spectrum.key.module == module }.map {
@@ -70,7 +77,7 @@ struct SpectrumSummary {
         let ordered = shares.sorted { $0.1 < $1.1 }.map { "\($0.0) \(fixed(100 * $0.1, 0)) %" }.joined(separator: ", ")
         let above = linear.filter { $0.ranks.energyRanks[shown] > quarter }
         let worst = linear.min { $0.ranks.energyAtQuarter < $1.ranks.energyAtQuarter }!
-        let place = "layer \(worst.spectrum.key.layer) \(worst.spectrum.key.module.shortName)"
+        let place = "layer \(worst.spectrum.key.block) \(worst.spectrum.key.module.shortName)"
         return """
             Share of the full rank that keeps \(alphas[shown]) of the energy, mean over layers: \(ordered).
             The rule of thumb r = d/4 = \(quarter) is too small for \(above.count) of \(linear.count) spectra; it loses most \

@@ -4,26 +4,17 @@ import Glibc
 import JSON
 import LowRank
 import Transformer
+import Workflows
 
 /// What a conversion did and what it is worth: JSON, a table of the layers, and a summary for people.
 struct ConversionReport {
-    let plan: RankPlan
-    let records: [Conversion.LayerRecord]
-    let dense: Decoder
-    let converted: Decoder
-    var recipe = ConversionRecipe()
-    var refinement: Refinement.Outcome?
-    var calibration: CalibrationRecord?
-    var calibrationErrors: [LayerError] = []
-    var heldOutErrors: [LayerError] = []
-    var losses: [(name: String, before: TextLoss, after: TextLoss)] = []
+    let dense: LanguageModel
+    let recipe: ConversionRecipe
+    let outcome: ConversionWorkflow.Outcome
+    let measured: ConversionMeasurement
 
-    init(plan: RankPlan, records: [Conversion.LayerRecord], dense: Decoder, converted: Decoder) {
-        self.plan = plan
-        self.records = records
-        self.dense = dense
-        self.converted = converted
-    }
+    private var plan: RankPlan { outcome.plan }
+    private var converted: LanguageModel { outcome.model }
 
     /// Where the report goes: beside the checkpoint.
     struct Files {
@@ -51,26 +42,25 @@ struct ConversionReport {
 
     // MARK: - JSON
 
-    private func model(_ decoder: Decoder) -> JSONValue {
+    private func model(_ model: LanguageModel) -> JSONValue {
         [
-            "parameters": .integer(decoder.weights.parameterCount),
-            "bytes_f32": .integer(4 * decoder.weights.parameterCount),
-            "linear_parameters": .integer(linearParameters(decoder)), "flops_per_token": .integer(decoder.weightFLOPs),
+            "parameters": .integer(model.weights.parameterCount),
+            "bytes_f32": .integer(4 * model.weights.parameterCount),
+            "linear_parameters": .integer(linearParameters(model)),
+            "flops_per_token": .integer(model.description.weightFLOPs),
         ]
     }
 
     /// Parameters of the linear layers, biases included.
-    private func linearParameters(_ decoder: Decoder) -> Int {
-        var count = 0
-        decoder.weights.visitParameters { name, weight in if name.contains("_proj.") { count += weight.count } }
-        return count
+    private func linearParameters(_ model: LanguageModel) -> Int {
+        model.description.linears.reduce(0) { $0 + $1.matrixParameters + $1.biasParameters }
     }
 
     func json(provenance: JSONObject, seconds: JSONValue) -> JSONObject {
         var result = JSONObject([
             ("method", .string(recipe.weighting.rawValue)), ("activation", .string(recipe.activation.rawValue)),
             ("anchored", .bool(recipe.anchors)), ("refinement", refinementJSON), ("policy", .object(plan.policy)),
-            ("calibration", calibration.map { .object($0.json) } ?? .null), ("before", model(dense)),
+            ("calibration", outcome.calibration.map { .object($0.json) } ?? .null), ("before", model(dense)),
             ("after", model(converted)),
             (
                 "kept_share",
@@ -79,7 +69,7 @@ struct ConversionReport {
             ("predicted_loss_increase", plan.lossIncrease.map { .number($0) } ?? .null),
         ])
         result["losses"] = .array(
-            losses.map { name, before, after in
+            measured.losses.map { name, before, after in
                 [
                     "text": .string(name), "before": .object(before.json), "after": .object(after.json),
                     "loss_increase": .number(after.mean - before.mean),
@@ -97,16 +87,17 @@ struct ConversionReport {
         func rows(_ errors: [LayerError], _ tokens: String) -> [JSONValue] {
             errors.filter(\.isOfNothing).map { error in
                 [
-                    "layer": .integer(error.layer), "module": .string(error.module.rawValue), "tokens": .string(tokens),
+                    "layer": .integer(error.linear.block), "module": .string(error.linear.module),
+                    "tokens": .string(tokens),
                     "reason": "the output of the dense layer is zero, or as good as zero, for all of these tokens",
                 ]
             }
         }
-        return .array(rows(calibrationErrors, "calibration") + rows(heldOutErrors, "held-out"))
+        return .array(rows(measured.calibrationErrors, "calibration") + rows(measured.heldOutErrors, "held-out"))
     }
 
     private var refinementJSON: JSONValue {
-        guard let refinement else { return .null }
+        guard let refinement = outcome.refinement else { return .null }
         return [
             "steps": .integer(refinement.steps), "precision": .string(refinement.precision.rawValue),
             "first_divergence": .number(refinement.first), "last_divergence": .number(refinement.last),
@@ -130,15 +121,14 @@ struct ConversionReport {
             "relative_error", "relative_error_in_place", "floor_ratio", "relative_error_held_out",
             "relative_error_in_place_held_out", "predicted_loss_increase", "scale", "pairs", "activation_error",
         ]
-        let rows = plan.entries.map { entry -> String in
-            func isHere(_ layer: Int, _ module: LinearModule) -> Bool { layer == entry.layer && module == entry.module }
-            let record = records.first { isHere($0.layer, $0.module) }
-            let own = calibrationErrors.first { isHere($0.layer, $0.module) }
-            let heldOut = heldOutErrors.first { isHere($0.layer, $0.module) }
-            let (inputs, outputs) = dense.configuration.shape(of: entry.module)
-            let parameters = entry.rank.map { $0 * (inputs + outputs) + outputs } ?? inputs * outputs
-            let counts = ["\(entry.layer)", entry.module.rawValue, entry.rank.map(String.init) ?? ""]
-            let sizes = ["\(parameters)", "\(inputs * outputs)"]
+        let rows = zip(plan.entries, dense.description.linears).map { entry, linear -> String in
+            let record = outcome.layers.first { $0.linear.id == entry.id }
+            let own = measured.calibrationErrors.first { $0.linear.id == entry.id }
+            let heldOut = measured.heldOutErrors.first { $0.linear.id == entry.id }
+            let parameters =
+                entry.rank.map { $0 * (linear.inputs + linear.outputs) + linear.outputs } ?? linear.denseParameters
+            let counts = ["\(entry.block)", entry.module, entry.rank.map(String.init) ?? ""]
+            let sizes = ["\(parameters)", "\(linear.denseParameters)"]
             let errors = [
                 entry.keptEnergy, entry.relativeError, own?.relative, own?.inPlace, own?.floorRatio, heldOut?.relative,
                 heldOut?.inPlace, entry.lossIncrease, record?.scale,
@@ -158,18 +148,18 @@ struct ConversionReport {
         func share(_ a: Int, _ b: Int) -> String { "\(fixed(100 * Double(b) / Double(max(1, a)), 1)) %" }
         for (name, a, b) in [
             ("parameters", before, after), ("in linear layers", linearParameters(dense), linearParameters(converted)),
-            ("FLOPs per token", dense.weightFLOPs, converted.weightFLOPs),
+            ("FLOPs per token", dense.description.weightFLOPs, converted.description.weightFLOPs),
         ] {
             sizes.append([name, grouped(a), grouped(b), share(a, b)])
         }
         sizes.append(["bytes in f32", byteCount(4 * before), byteCount(4 * after), share(before, after)])
         var parts = [sizes.text]
-        if !losses.isEmpty {
+        if !measured.losses.isEmpty {
             var table = TextTable([
                 ("text", .left), ("tokens", .right), ("nats/token", .right), ("after", .right), ("perplexity", .right),
                 ("after", .right),
             ])
-            for (name, before, after) in losses {
+            for (name, before, after) in measured.losses {
                 table.append([
                     name, grouped(before.tokens), fixed(before.mean, 4), fixed(after.mean, 4),
                     before.perplexityText(2), after.perplexityText(2),
@@ -187,10 +177,10 @@ struct ConversionReport {
         var lines = [
             "\(plan.entries.count - dense) of \(plan.entries.count) linear layers are low-rank, \(dense) stay dense."
         ]
-        let scales = records.compactMap(\.scale).sorted()
+        let scales = outcome.layers.compactMap(\.scale).sorted()
         if !scales.isEmpty {
-            let pairs = records.reduce(0) { $0 + ($1.pairs ?? 0) }
-            let largest = records.compactMap(\.activationError).max() ?? 0
+            let pairs = outcome.layers.reduce(0) { $0 + ($1.pairs ?? 0) }
+            let largest = outcome.layers.compactMap(\.activationError).max() ?? 0
             let inPairs = pairs == 1 ? "; 1 direction is a pair" : "; \(pairs) directions are pairs"
             lines.append(
                 "σ: the largest latent of a layer is scaled to \(fixed(scales[scales.count / 2], 4)) (median; "
@@ -198,21 +188,21 @@ struct ConversionReport {
                     + "\(fixed(100 * largest, 2)) % of its energy\(pairs > 0 ? inPairs + ", which σ leaves exact" : "")."
             )
         }
-        if let refinement {
+        if let refinement = outcome.refinement {
             lines.append(
                 "Refined in \(refinement.steps) steps: divergence from the dense model \(fixed(refinement.first, 3)) → "
                     + "\(fixed(refinement.last, 3)) nats on the calibration text.")
         }
-        let measured = calibrationErrors.filter { !$0.isOfNothing }
-        if let worst = measured.max(by: { ($0.inPlace ?? 0) < ($1.inPlace ?? 0) }) {
+        let compared = measured.calibrationErrors.filter { !$0.isOfNothing }
+        if let worst = compared.max(by: { ($0.inPlace ?? 0) < ($1.inPlace ?? 0) }) {
             lines.append(
-                "Largest error in place: layer \(worst.layer) \(worst.module.shortName), "
+                "Largest error in place: layer \(worst.linear.block) \(worst.linear.id.shortName), "
                     + "\(fixed(worst.inPlace ?? 0, 2)) of its output; alone it is \(fixed(worst.relative ?? 0, 2))"
                     + (worst.floorRatio.map { ", its square \(fixed($0, 2)) times the least any bottleneck leaves." }
                         ?? ".")
             )
         }
-        let nothing = calibrationErrors.count - measured.count
+        let nothing = measured.calibrationErrors.count - compared.count
         if nothing > 0 {
             lines.append(
                 "\(nothing) of the low-rank layers ha\(nothing == 1 ? "s" : "ve") no relative error: the dense output is "

@@ -3,6 +3,7 @@ import Checkpoints
 import CommandSupport
 import LowRank
 import Transformer
+import Workflows
 
 extension ConversionRecipe.Activation: ExpressibleByArgument {}
 

@@ -11,7 +11,7 @@ struct ExportCommand: ParsableCommand {
         commandName: "export",
         abstract: "Write a checkpoint as a Hugging Face folder.",
         discussion: """
-            The layout dense is for `transformers`; cola and cola-m have the names and the orientation of the paper's code, \
+            The layout dense is for `transformers`, with the names and layouts of the model's family; cola and cola-m have the names and the orientation of the paper's code, \
             which knows neither grouped-query attention nor a rank for each layer.
 
             Example:
@@ -44,8 +44,8 @@ struct ExportCommand: ParsableCommand {
         try OutputCheck(checkpoints: [checkpoint.checkpoint], files: [checkpoint.config])
             .require([.folder(folder, names: HuggingFaceExporter.modelFiles(in: folder))])
         let source = try checkpoint.open()
-        let decoder = try DecoderConfiguration(of: source)
-        let stored = try StoredTensors(of: source, decoder, head: .ifStored)
+        let model = try ModelDescription(of: source)
+        let stored = try StoredTensors(of: source, model, head: .ifStored)
         stored.warnOfUnreadable(source, consoleOptions.console)
         let kept = stored.inOrder(of: source)
         let blob = try rule.completing(source.tokenizer(), path: source.path)
@@ -60,10 +60,13 @@ struct ExportCommand: ParsableCommand {
         var exporter = HuggingFaceExporter(
             layout: layout ?? (isCola ? .cola : .dense), type: dtype, replacesExisting: replace,
             preTokenizer: rule.preTokenizer, provenance: JSONValue.object(provenance).text())
-        exporter.tensors = Set(kept.map(\.name))
+        exporter.architectures = Family.classes
+        // The family's own names and layouts, which low-rank factors have no place in.
+        let exported = exporter.layout == .dense ? try OwnSource(source, kept: kept) : source
+        exporter.tensors = Set(exporter.layout == .dense ? exported.tensors.map(\.name) : kept.map(\.name))
         let total = kept.reduce(0) { $0 + $1.count }
         let progress = consoleOptions.console.progress("export", unit: "parameters", total: total)
-        let files = try exporter.export(source, to: folder) { done, _ in progress.update(done) }
+        let files = try exporter.export(exported, to: folder) { done, _ in progress.update(done) }
         progress.finish()
         Leftover.warn(
             HuggingFaceExporter.otherModelFiles(in: folder).map { "\(folder)/\($0)" }, console: consoleOptions.console)

@@ -55,15 +55,15 @@ struct ImportCommand: ParsableCommand {
         guard let configuration = source.configuration else {
             throw InputError("\(source.path): no configuration; give its config.json with --config")
         }
-        let decoder = try DecoderConfiguration(of: source)
-        let stored = try StoredTensors(of: source, decoder, head: .ifStored)
+        let model = try ModelDescription(of: source)
+        let stored = try StoredTensors(of: source, model, head: .ifStored)
         stored.warnOfUnreadable(source, console)
         let blob =
             try tokenizer.map { try rule.tokenizer(at: $0) } ?? rule.completing(source.tokenizer(), path: source.path)
         if let blob {
-            if let size = try blob.size(path: tokenizer ?? source.path, console), size > decoder.vocabularySize {
+            if let size = try blob.size(path: tokenizer ?? source.path, console), size > model.vocabularySize {
                 throw InputError(
-                    "\(tokenizer ?? source.path): a tokenizer of \(size) ids for an embedding of \(decoder.vocabularySize)"
+                    "\(tokenizer ?? source.path): a tokenizer of \(size) ids for an embedding of \(model.vocabularySize)"
                 )
             }
         } else {

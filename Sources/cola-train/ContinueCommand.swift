@@ -49,22 +49,21 @@ struct ContinueCommand: ParsableCommand {
             files: [checkpoint.config, tokenizer.tokenizer] + data.input.paths
         ).require([.folder(out, names: RunFolder.tableNames)])
         let source = try checkpoint.open()
-        let configuration = try DecoderConfiguration(of: source)
-        let masters = try DecoderWeights(from: source, configuration)
+        let description = try ModelDescription(of: source)
+        let masters = try ModelWeights(from: source, description)
         let isConverted = source.configurationValues?[RankPlan.convertedKey]?.boolValue == true
-        let teacher = try teacher.load(for: configuration)
+        let teacher = try teacher.load(for: description)
         var settings = try recipe.settings(
             data: data, defaults: (1e-4, 0, 0, 1), weights: masters,
             unitsBySize: self.teacher.factorRates.map { $0 == .size } ?? isConverted)
-        settings.rankTracking = try ranks.tracking(layers: configuration.layers)
+        settings.rankTracking = try ranks.tracking(of: description)
         settings.teacherShare = teacher == nil ? 0 : self.teacher.share
         let blob = try tokenizer.blob(of: source)
         let special = SpecialIDs(of: source)
         let corpus = try Corpus(
-            data.input, tokenizer: special.completing(blob), tokenizerPath: tokenizer.tokenizer ?? source.path,
-            settings: settings,
-            configuration: configuration, console: console
-        ) { try TextRules(data, tokenizer: $0, special, vocabulary: configuration.vocabularySize) }
+            data.input, tokenizer: (special.completing(blob), tokenizer.tokenizer ?? source.path), settings: settings,
+            description: description, console: console
+        ) { try TextRules(data, tokenizer: $0, special, vocabulary: description.vocabularySize) }
         corpus.describe(console)
         var provenance = Provenance.tool()
         provenance["seed"] = .string("\(recipe.seed)")
@@ -76,8 +75,8 @@ struct ContinueCommand: ParsableCommand {
             provenance["source_provenance"] = (try? JSONValue(parsing: text)) ?? .string(text)
         }
         let trainer = try Trainer(
-            configuration, masters: masters, data: corpus.data, settings: settings,
-            teacher: teacher?.decoder, record: record)
+            masters: masters, data: corpus.data, settings: settings,
+            teacher: teacher?.model, record: record)
         try TrainingRun(
             trainer: trainer, folder: RunFolder(creating: out), saving: saving, consoleOptions: consoleOptions,
             configuration: source.configuration ?? "{}", tokenizer: blob, provenance: provenance

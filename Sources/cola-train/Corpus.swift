@@ -20,9 +20,15 @@ struct Corpus {
 
     /// Reads the files. `rules` decides what counts as text, once the tokenizer is known.
     init(
-        _ options: CorpusOptions, tokenizer blob: TokenizerBlob?, tokenizerPath: String, settings: TrainingSettings,
-        configuration: DecoderConfiguration, console: Console, rules: ((any Tokenizer)?) throws -> TextRules
+        _ options: CorpusOptions, tokenizer: (blob: TokenizerBlob?, path: String), settings: TrainingSettings,
+        description: ModelDescription, console: Console, rules: ((any Tokenizer)?) throws -> TextRules
     ) throws {
+        let (blob, tokenizerPath) = tokenizer
+        if let rows = description.positionRows, settings.sequenceLength > rows {
+            throw InputError(
+                "--sequence-length \(settings.sequenceLength): expected at most \(rows): the model has learned that many "
+                    + "positions")
+        }
         // Token ids need none: one that cannot be read has nothing to say about them.
         let tokenizer: (any Tokenizer)? =
             options.text.isEmpty
@@ -58,7 +64,7 @@ struct Corpus {
         data = try TrainingData(
             corpora, sequenceLength: settings.sequenceLength, packing: settings.packing,
             separator: rules.separator, ends: rules.ends, evaluationFraction: settings.evaluationFraction,
-            seed: settings.seed, vocabularySize: configuration.vocabularySize)
+            seed: settings.seed, vocabularySize: description.vocabularySize)
         self.rules = rules
         emptyRows = corpora.reduce(0) { $0 + ($1.paddedRows?.emptyRows ?? 0) }
         isPaddedLeft = corpora.contains { $0.paddedRows?.isLeft == true }

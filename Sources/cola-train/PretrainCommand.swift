@@ -93,22 +93,22 @@ struct PretrainCommand: ParsableCommand {
         prepareNumerics(console)
         try OutputCheck(checkpoints: [like, tokenizer], files: [config] + data.input.paths)
             .require([.folder(out, names: RunFolder.tableNames)])
-        let (text, configuration, masters, blob) = try like.map(start(like:)) ?? start()
+        let (text, description, masters, blob) = try like.map(start(like:)) ?? start()
         let preset = preset.recipe
         var settings = try recipe.settings(
             data: data, defaults: (preset.learningRate, preset.steps, preset.warmupSteps, 64), weights: masters)
-        settings.rankTracking = try ranks.tracking(layers: configuration.layers)
+        settings.rankTracking = try ranks.tracking(of: description)
         let special = SpecialIDs((try? JSONValue(parsing: text))?.objectValue, path: like ?? config ?? "--text")
         let corpus = try Corpus(
-            data.input, tokenizer: special.completing(blob), tokenizerPath: tokenizer ?? like ?? "--text",
-            settings: settings, configuration: configuration, console: console
-        ) { try TextRules(data, tokenizer: $0, special, vocabulary: configuration.vocabularySize) }
+            data.input, tokenizer: (special.completing(blob), tokenizer ?? like ?? "--text"),
+            settings: settings, description: description, console: console
+        ) { try TextRules(data, tokenizer: $0, special, vocabulary: description.vocabularySize) }
         corpus.describe(console)
         var provenance = Provenance.tool()
         provenance["seed"] = .string("\(recipe.seed)")
         provenance["data"] = .object(corpus.record)
         let trainer = try Trainer(
-            configuration, masters: masters, data: corpus.data, settings: settings, record: corpus.record)
+            masters: masters, data: corpus.data, settings: settings, record: corpus.record)
         try TrainingRun(
             trainer: trainer, folder: RunFolder(creating: out), saving: saving, consoleOptions: consoleOptions,
             configuration: text, tokenizer: blob, provenance: provenance
@@ -116,44 +116,44 @@ struct PretrainCommand: ParsableCommand {
     }
 
     private typealias Start = (
-        text: String, configuration: DecoderConfiguration, masters: DecoderWeights, tokenizer: TokenizerBlob?
+        text: String, description: ModelDescription, masters: ModelWeights, tokenizer: TokenizerBlob?
     )
 
     private func start() throws -> Start {
         let blob = try tokenizer.map { try rule.tokenizer(at: $0) }
-        let (text, configuration) = try modelConfiguration(
+        let (text, description) = try modelConfiguration(
             tokenizerSize: try blob.map {
                 try checkTokenizer($0, path: tokenizer ?? "")
             })
-        let masters = DecoderWeights(configuration, rank: rank(of: configuration), seed: recipe.seed)
-        return (text, configuration, masters, blob)
+        let masters = ModelWeights(description.with(rank: rank(of: description)), seed: recipe.seed)
+        return (text, description, masters, blob)
     }
 
     private func start(like path: String) throws -> Start {
         let source = try openCheckpoint(path)
-        let configuration = try DecoderConfiguration(of: source)
-        try DecoderWeights.checkNames(of: source, configuration)
+        let description = try ModelDescription(of: source)
+        try ModelWeights.checkNames(of: source, description)
         var values = source.configurationValues ?? [:]
         // First weights are no factors of a dense model's.
         values[RankPlan.convertedKey] = nil
-        let masters = DecoderWeights(configuration, seed: recipe.seed, layout: DecoderWeights.layouts(of: source))
+        let masters = ModelWeights(description, seed: recipe.seed)
         return (
-            JSONValue.object(values).text(indent: 2, writesNonFinite: true), configuration, masters,
+            JSONValue.object(values).text(indent: 2, writesNonFinite: true), description, masters,
             try rule.completing(source.tokenizer(), path: path)
         )
     }
 
-    private func rank(of configuration: DecoderConfiguration) -> Int? {
+    private func rank(of description: ModelDescription) -> Int? {
         guard model == .cola else { return nil }
-        return rank ?? (config == nil ? preset.rank : max(1, configuration.hiddenSize / 4))
+        return rank ?? (config == nil ? preset.rank : max(1, description.hiddenSize / 4))
     }
 
     /// The text of config.json and what it says.
-    private func modelConfiguration(tokenizerSize: Int?) throws -> (String, DecoderConfiguration) {
+    private func modelConfiguration(tokenizerSize: Int?) throws -> (String, ModelDescription) {
         var values: JSONObject
         if let config {
             let text = String(decoding: try readText(config), as: UTF8.self)
-            let checked = try DecoderConfiguration(json: text, path: config)
+            let checked = try ModelDescription(json: text, path: config)
             if let tokenizerSize, tokenizerSize > checked.vocabularySize {
                 throw InputError(
                     "\(tokenizer ?? ""): a tokenizer of \(tokenizerSize) ids, expected at most vocab_size "
@@ -170,12 +170,12 @@ struct PretrainCommand: ParsableCommand {
         }
         let path = config ?? preset.rawValue
         if model == .cola {
-            let shapes = try DecoderConfiguration(
+            let shapes = try ModelDescription(
                 json: JSONValue.object(values).text(writesNonFinite: true), path: path)
             let placement = activation ?? (config == nil ? preset.placement : shapes.placement)
             values = values.withLowRank(rank(of: shapes) ?? 1, placement)
         }
         let text = JSONValue.object(values).text(indent: 2, writesNonFinite: true)
-        return (text, try DecoderConfiguration(json: text, path: path))
+        return (text, try ModelDescription(json: text, path: path))
     }
 }

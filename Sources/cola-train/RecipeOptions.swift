@@ -135,7 +135,7 @@ struct RecipeOptions: ParsableArguments {
     /// The settings of a run, with a command's defaults.
     func settings(
         data: DataOptions, defaults: (learningRate: Double, steps: Int, warmupSteps: Int, accumulation: Int),
-        weights: DecoderWeights, unitsBySize: Bool = false
+        weights: ModelWeights, unitsBySize: Bool = false
     ) throws -> TrainingSettings {
         let total = steps ?? defaults.steps
         let schedule = try LearningRateSchedule(

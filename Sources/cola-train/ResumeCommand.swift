@@ -48,22 +48,22 @@ struct ResumeCommand: ParsableCommand {
         try folder.requireNobodyTrains()
         let path = isFolder ? try folder.newestCheckpoint() : place
         let (source, state) = try RunFile.read(path: path)
-        let configuration = try DecoderConfiguration(of: source)
+        let description = try ModelDescription(of: source)
         let provenance = try Self.provenance(of: source)
         let blob = try source.tokenizer()
         let trainer = try Self.blaming(path) {
             let settings = try TrainingSettings(state.settings, path: path)
             let corpus = try Corpus(
-                Corpus.options(of: state.settings, given: input, path: path), tokenizer: blob, tokenizerPath: path,
-                settings: settings, configuration: configuration, console: console
+                Corpus.options(of: state.settings, given: input, path: path), tokenizer: (blob, path),
+                settings: settings, description: description, console: console
             ) { try TextRules(state.settings, tokenizer: $0, path: path) }
             corpus.describe(console)
             try corpus.requireSame(as: state.settings)
             console.note("resuming \(path) after step \(state.step) of \(settings.schedule.totalSteps)")
             return try Trainer(
-                resuming: source, configuration, data: corpus.data, settings: settings,
+                resuming: source, description, data: corpus.data, settings: settings,
                 teacher: TeacherOptions.load(
-                    from: state.settings, given: teacher, for: configuration, path: path), state: state)
+                    from: state.settings, given: teacher, for: description, path: path), state: state)
         }
         try TrainingRun(
             trainer: trainer, folder: folder, saving: saving, consoleOptions: consoleOptions,

@@ -3,12 +3,13 @@ import JSON
 import LinearAlgebra
 import Training
 import Transformer
+import Workflows
 
 /// The measurements of `bench`.
 struct TrainingBenchmark {
     private let command: BenchCommand
     private let measurement: TrainingMeasurement
-    private var decoder: Decoder { measurement.decoder }
+    private var model: LanguageModel { measurement.model }
 
     init(_ command: BenchCommand, precision: Precision) throws {
         self.command = command
@@ -16,9 +17,8 @@ struct TrainingBenchmark {
         let rank = command.model == .cola ? command.rank ?? command.size.rank : nil
         let text = JSONValue.object(rank.map { dense.withLowRank($0, command.size.placement) } ?? dense).text()
         measurement = try TrainingMeasurement(
-            DecoderConfiguration(json: text, path: command.size.rawValue), precision: precision,
-            memory: command.pass.memory, batch: command.batch, sequenceLength: command.sequenceLength
-        ) { _, _ in .init(rank: rank) }
+            ModelDescription(json: text, path: command.size.rawValue).with(rank: rank), precision: precision,
+            memory: command.pass.memory, batch: command.batch, sequenceLength: command.sequenceLength)
     }
 
     func run(_ console: Console) throws -> JSONObject {
@@ -28,17 +28,19 @@ struct TrainingBenchmark {
     private func report(_ steps: [TrainingMeasurement.Step]) -> JSONObject {
         let (masters, mode) = (measurement.masters, measurement.workspace.mode)
         let tokens = Double(measurement.batch.count)
-        let flops = Double(command.batch) * decoder.trainingFLOPs(sequenceLength: command.sequenceLength)
-        let again = Double(command.batch) * decoder.recomputedFLOPs(sequenceLength: command.sequenceLength, mode: mode)
+        let flops = Double(command.batch) * model.description.trainingFLOPs(sequenceLength: command.sequenceLength)
+        let again =
+            Double(command.batch)
+            * model.description.recomputedFLOPs(sequenceLength: command.sequenceLength, mode: mode)
         // Weight, gradient and moments are read, weight and moments written, and the rounded copy where there is one.
-        let moved = Double(masters.parameterCount) * (7 * 4 + (decoder.precision == .bf16 ? 2 : 0))
+        let moved = Double(masters.parameterCount) * (7 * 4 + (model.precision == .bf16 ? 2 : 0))
         let (step, update) = (steps.median(\.seconds), steps.median(\.updateSeconds))
         let fastest = steps.min { $0.seconds < $1.seconds }!
         let full = measurement.seconds(of: fastest, atLayers: command.size.layers)
         return JSONObject([
-            ("size", .string(command.size.rawValue)), ("layers", .integer(decoder.configuration.layers)),
+            ("size", .string(command.size.rawValue)), ("layers", .integer(model.description.blocks.count)),
             ("model", .string(command.model.rawValue)), ("memory", .string(mode.rawValue)),
-            ("precision", .string(decoder.precision.rawValue)),
+            ("precision", .string(model.precision.rawValue)),
             ("has_bf16_products", .bool(Processor.multipliesBFloat16)), ("batch", .integer(command.batch)),
             ("sequence_length", .integer(command.sequenceLength)), ("parameters", .integer(masters.parameterCount)),
             ("tokens_per_second", .number(tokens / fastest.seconds)),
@@ -60,7 +62,7 @@ struct TrainingBenchmark {
     private var bytes: JSONObject {
         JSONObject([
             ("weights", .integer(measurement.weightBytes)), ("gradients", .integer(measurement.gradients.bytes)),
-            ("moments", .integer(measurement.momentBytes)),
+            ("moments", .integer(measurement.optimizerBytes)),
             ("kept_activations", .integer(measurement.workspace.keptBytes)),
             ("scratch", .integer(measurement.workspace.scratchBytes)),
         ])

@@ -7,6 +7,7 @@ import Spectra
 import TokenData
 import Training
 import Transformer
+import Workflows
 
 extension MemoryMode: ExpressibleByArgument {}
 extension ActivationPlacement: ExpressibleByArgument {}
@@ -49,39 +50,39 @@ struct TeacherOptions: ParsableArguments {
     }
 
     /// The teacher, if one is given, and what the run file says of it.
-    func load(for configuration: DecoderConfiguration) throws -> (decoder: Decoder, record: JSONObject)? {
-        try teacher.map { try Self.load($0, for: configuration) }
+    func load(for description: ModelDescription) throws -> (model: LanguageModel, record: JSONObject)? {
+        try teacher.map { try Self.load($0, for: description) }
     }
 
     static func load(
-        _ path: String, for configuration: DecoderConfiguration
-    ) throws -> (decoder: Decoder, record: JSONObject) {
+        _ path: String, for description: ModelDescription
+    ) throws -> (model: LanguageModel, record: JSONObject) {
         let source = try openCheckpoint(path)
-        let own = try DecoderConfiguration(of: source)
-        guard own.vocabularySize == configuration.vocabularySize else {
+        let own = try ModelDescription(of: source)
+        guard own.vocabularySize == description.vocabularySize else {
             throw InputError(
                 "\(path): a teacher with a vocabulary of \(own.vocabularySize), expected "
-                    + "\(configuration.vocabularySize), the model's")
+                    + "\(description.vocabularySize), the model's")
         }
         let record = JSONObject([
             ("teacher_file", .string(path)), ("teacher_sha256", .string(try Provenance.modelDigest(path))),
         ])
-        return (try Decoder(from: source), record)
+        return (try LanguageModel(from: source), record)
     }
 
     /// The teacher that a run file names; throws unless it is the same as then.
     static func load(
-        from settings: JSONObject, given: String?, for configuration: DecoderConfiguration, path: String
-    ) throws -> Decoder? {
+        from settings: JSONObject, given: String?, for description: ModelDescription, path: String
+    ) throws -> LanguageModel? {
         guard let file = settings["teacher_file"]?.stringValue else { return nil }
-        let (decoder, record) = try load(given ?? file, for: configuration)
+        let (model, record) = try load(given ?? file, for: description)
         let (now, then) = (record["teacher_sha256"]?.stringValue, settings["teacher_sha256"]?.stringValue)
         guard now == then else {
             throw CheckpointError.invalid(
                 path: given ?? file, place: "the teacher of \(path)", found: "the SHA-256 \(now ?? "")",
                 expected: then ?? "none")
         }
-        return decoder
+        return model
     }
 }
 
@@ -129,17 +130,21 @@ struct RankTrackingOptions: ParsableArguments {
                 "--spectrum-modules, --spectrum-layers, --spectrum-sides and --spectrum-alpha go with --spectrum-every."
             )
         }
-        _ = try tracking(layers: .max)
+        try SpectrumLists.checkModules(spectrumModules, option: "--spectrum-modules")
+        _ = try SpectrumLists.layers(spectrumLayers, count: .max, option: "--spectrum-layers")
+        _ = try SpectrumLists.sides(spectrumSides, option: "--spectrum-sides")
+        _ = try SpectrumLists.alphas(spectrumAlpha, option: "--spectrum-alpha")
     }
 
-    /// What a run of a model with so many layers follows.
-    func tracking(layers count: Int) throws -> RankTracking? {
-        let modules = try SpectrumLists.modules(spectrumModules, option: "--spectrum-modules")
-        let layers = try SpectrumLists.layers(spectrumLayers, count: count, option: "--spectrum-layers")
+    /// What a run of a model follows.
+    func tracking(of description: ModelDescription) throws -> RankTracking? {
+        let modules = try SpectrumLists.modules(spectrumModules, option: "--spectrum-modules", of: description)
+        let layers = try SpectrumLists.layers(
+            spectrumLayers, count: description.blocks.count, option: "--spectrum-layers")
         let sides = try SpectrumLists.sides(spectrumSides, option: "--spectrum-sides")
         let alphas = try SpectrumLists.alphas(spectrumAlpha, option: "--spectrum-alpha").map(\.text)
         return spectrumEvery.map {
-            RankTracking(interval: $0, modules: modules, layers: layers, sides: sides, alphas: alphas)
+            RankTracking(interval: $0, modules: modules, blocks: layers, sides: sides, alphas: alphas)
         }
     }
 }

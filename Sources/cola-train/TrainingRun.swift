@@ -8,6 +8,7 @@ import Spectra
 import Tensors
 import Training
 import Transformer
+import Workflows
 
 /// A trainer at work: steps, lines about them, metrics, checkpoints, and an orderly end when interrupted.
 struct TrainingRun {
@@ -106,7 +107,7 @@ struct TrainingRun {
     private func line(_ measured: [MeasuredSpectrum]) -> String {
         let alpha = trainer.settings.rankTracking?.alphas.first ?? ""
         let side = measured[0].spectrum.key.side
-        let means = MeasuredModule.allCases.compactMap { module -> String? in
+        let means = MeasuredModule.all(of: trainer.masters.description).compactMap { module -> String? in
             let ranks = measured.filter { $0.spectrum.key.module == module && $0.spectrum.key.side == side }
                 .map { $0.ranks.energyRanks[0] }
             return ranks.isEmpty

@@ -127,6 +127,38 @@ import Testing
         #expect(json["lr_act_type"] == "silu")
     }
 
+    @Test("Factors of families that the published code does not have keep names and configuration")
+    func otherFactors() throws {
+        let target = "\(folder.path)/out"
+        let source = cola(other: 3) {
+            $0["model_type"] = "gpt2"
+            $0["num_key_value_heads"] = nil
+        }
+        try HuggingFaceExporter(layout: .cola, type: .f32).export(source, to: target)
+        let copy = try Checkpoint.open(target)
+        #expect(copy.tensors.map(\.name) == source.tensors.map(\.name))
+        for info in source.tensors { expectSameBits(try elements(copy, info.name), try elements(source, info.name)) }
+        var expected = try #require(source.configurationValues)
+        expected["torch_dtype"] = "float32"
+        #expect(copy.configurationValues == expected)
+        #expect(error(cola { $0["model_type"] = "qwen3" }, .init(layout: .colaM)).contains("model_type qwen3"))
+        let other = MemorySource([("a", [1], [1])], configuration: ["model_type": "gpt2"])
+        #expect(error(other, .init(layout: .cola)).contains("use --layout dense"))
+    }
+
+    @Test("Further families keep the class that they came with, and have their own where none is named")
+    func classes() throws {
+        for (index, (stored, expected)) in [("Other", "Other"), (nil, "GPT2LMHeadModel")].enumerated() {
+            var configuration: JSONObject = ["model_type": "gpt2"]
+            if let stored { configuration["architectures"] = [.string(stored)] }
+            var exporter = HuggingFaceExporter(type: .f32)
+            exporter.architectures = ["gpt2": "GPT2LMHeadModel"]
+            let target = "\(folder.path)/out\(index)"
+            try exporter.export(MemorySource([("a", [1], [1])], configuration: .object(configuration)), to: target)
+            #expect(try Checkpoint.open(target).configurationValues?["architectures"] == [.string(expected)])
+        }
+    }
+
     private func error(_ source: MemorySource, _ exporter: HuggingFaceExporter) -> String {
         do {
             try exporter.export(source, to: "\(folder.path)/out")

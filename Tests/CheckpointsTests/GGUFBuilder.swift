@@ -18,6 +18,7 @@ struct GGUFBuilder {
         case texts([String])
         case i32s([Int32])
         case f32s([Float])
+        case bools([Bool])
         case nested([[UInt8]])
 
         var bytes: [UInt8] {
@@ -41,6 +42,7 @@ struct GGUFBuilder {
             case .texts(let v): list(8, v.count, v.flatMap(GGUFBuilder.string))
             case .i32s(let v): list(5, v.count, littleEndian(v))
             case .f32s(let v): list(6, v.count, littleEndian(v))
+            case .bools(let v): list(7, v.count, v.map { $0 ? 1 : 0 })
             case .nested(let v):
                 list(9, v.count, v.flatMap { type(0, littleEndian([UInt64($0.count)]) + $0) })
             }
@@ -59,12 +61,14 @@ struct GGUFBuilder {
     /// A tiny dense model: hidden 8, two heads of size 4, one of keys and values, one layer, tied.
     static func model(architecture: String = "llama", biases: Bool = false) -> Self {
         let a = architecture
-        var tensors: [(name: String, shape: [Int], values: [Float])] = []
-        func add(_ name: String, _ shape: [Int]) {
-            let count = shape.reduce(1, *)
-            let offset = Float(tensors.count * 1000)
-            tensors.append((name, shape, (0..<count).map { Float($0) + offset }))
-        }
+        var builder = Self(
+            metadata: [
+                ("general.architecture", .text(a)), ("\(a).block_count", .u32(1)), ("\(a).context_length", .u32(64)),
+                ("\(a).embedding_length", .u32(8)), ("\(a).feed_forward_length", .u32(6)),
+                ("\(a).attention.head_count", .u32(2)), ("\(a).attention.head_count_kv", .u32(1)),
+                ("\(a).attention.layer_norm_rms_epsilon", .f32(1e-5)), ("\(a).rope.freq_base", .f32(500000)),
+            ], tensors: [])
+        func add(_ name: String, _ shape: [Int]) { builder.add(name, shape) }
         add("token_embd.weight", [5, 8])
         add("blk.0.attn_norm.weight", [8])
         add("blk.0.attn_q.weight", [8, 8])
@@ -81,14 +85,16 @@ struct GGUFBuilder {
         add("blk.0.ffn_up.weight", [6, 8])
         add("blk.0.ffn_down.weight", [8, 6])
         add("output_norm.weight", [8])
-        return Self(
-            metadata: [
-                ("general.architecture", .text(a)), ("\(a).block_count", .u32(1)), ("\(a).context_length", .u32(64)),
-                ("\(a).embedding_length", .u32(8)), ("\(a).feed_forward_length", .u32(6)),
-                ("\(a).attention.head_count", .u32(2)), ("\(a).attention.head_count_kv", .u32(1)),
-                ("\(a).attention.layer_norm_rms_epsilon", .f32(1e-5)), ("\(a).rope.freq_base", .f32(500000)),
-            ], tensors: tensors)
+        return builder
     }
+
+    /// A tensor whose numbers tell every element of the file from all others.
+    mutating func add(_ name: String, _ shape: [Int]) {
+        let offset = Float(tensors.count * 1000)
+        tensors.append((name, shape, (0..<shape.reduce(1, *)).map { Float($0) + offset }))
+    }
+
+    func values(_ name: String) -> [Float]? { tensors.first { $0.name == name }?.values }
 
     mutating func set(_ key: String, _ value: Value?) {
         metadata.removeAll { $0.key == key }

@@ -2,6 +2,7 @@ import Files
 import Glibc
 import TestSupport
 import Testing
+import Transformer
 
 @testable import Checkpoints
 
@@ -32,8 +33,8 @@ import Testing
     @Test("any part opens the whole model", arguments: 1...3)
     func opens(part: Int) throws {
         let whole = try writeParts()
-        let file = try GGUFFile(path: folder.file(Self.name(part)))
-        let expected = try GGUFFile(path: folder.write(whole.bytes, "whole.gguf"))
+        let file = try GGUFFile(path: folder.file(Self.name(part)), architectures: Family.architectures)
+        let expected = try GGUFFile(path: folder.write(whole.bytes, "whole.gguf"), architectures: Family.architectures)
         #expect(file.formatName == "GGUF v3, 3 parts")
         #expect(file.tensors == expected.tensors)
         #expect(file.configuration == expected.configuration)
@@ -49,7 +50,7 @@ import Testing
         unlink(folder.file(Self.name(part)))
         for other in 1...3 where other != part {
             #expect(throws: CheckpointError.missing(path: folder.file(Self.name(part)))) {
-                try GGUFFile(path: folder.file(Self.name(other)))
+                try GGUFFile(path: folder.file(Self.name(other)), architectures: Family.architectures)
             }
         }
     }
@@ -57,7 +58,7 @@ import Testing
     private func expect(says words: String..., change: (Int, inout GGUFBuilder) -> Void) throws {
         _ = try writeParts(change: change)
         #expect {
-            try GGUFFile(path: folder.file(Self.name(1)))
+            try GGUFFile(path: folder.file(Self.name(1)), architectures: Family.architectures)
         } throws: { error in
             words.allSatisfy { "\(error)".contains($0) }
         }
@@ -85,7 +86,7 @@ import Testing
         _ = try writeParts()
         let bytes = try folder.bytes(Self.name(2))
         for name in ["part.gguf", Self.name(1, of: 4), "m-2-of-3.gguf"] {
-            #expect { try GGUFFile(path: folder.write(bytes, name)) } throws: {
+            #expect { try GGUFFile(path: folder.write(bytes, name), architectures: Family.architectures) } throws: {
                 "\($0)".contains("-00002-of-00003.gguf")
             }
         }

@@ -3,6 +3,7 @@ import Foundation
 import JSON
 import TestSupport
 import Testing
+import Transformer
 
 @testable import Checkpoints
 
@@ -12,7 +13,7 @@ import Testing
     init() throws { folder = try TemporaryFolder() }
 
     private func open(_ builder: GGUFBuilder) throws -> any TensorSource {
-        try Checkpoint.open(folder.write(builder.bytes, "model.gguf"))
+        try Checkpoint.open(folder.write(builder.bytes, "model.gguf"), architectures: Family.architectures)
     }
 
     private func configuration(_ builder: GGUFBuilder) throws -> JSONValue {
@@ -23,7 +24,7 @@ import Testing
     /// normal half-precision scales) of each type as `blk.N.ffn_up.weight`; `quantized.f32` is what its `dequantize` gives.
     @Test("every type is dequantised to the bits that the gguf package gives")
     func dequantize() throws {
-        let source = try Checkpoint.open(fixture("quantized.gguf"))
+        let source = try Checkpoint.open(fixture("quantized.gguf"), architectures: Family.architectures)
         let expected = try Data(contentsOf: URL(fileURLWithPath: fixture("quantized.f32"))).withUnsafeBytes {
             Array($0.bindMemory(to: Float.self))
         }
@@ -249,12 +250,14 @@ import Testing
         for (byte, word) in [(UInt8(0), "ends"), (16, "multiple")] {
             bytes[place] = byte
             let path = try folder.write(bytes, "model.gguf")
-            #expect { try GGUFFile(path: path) } throws: { "\($0)".contains(word) }
+            #expect { try GGUFFile(path: path, architectures: Family.architectures) } throws: { "\($0)".contains(word) }
         }
         bytes[place - 4] = 16
         bytes[place] = 160
         let path = try folder.write(bytes, "model.gguf")
-        #expect(try GGUFFile(path: path).info("model.layers.0.input_layernorm.weight")?.storedType == "IQ2_XXS")
+        #expect(
+            try GGUFFile(path: path, architectures: Family.architectures).info("model.layers.0.input_layernorm.weight")?
+                .storedType == "IQ2_XXS")
     }
 
     @Test("absurd counts are refused without memory for them")
@@ -264,11 +267,13 @@ import Testing
             for count in [UInt64.max, UInt64(Int.max), 1 << 40] {
                 let damaged = bytes[..<place] + littleEndian([count]) + bytes[(place + 8)...]
                 let path = try folder.write(Array(damaged), "model.gguf")
-                #expect(throws: CheckpointError.self) { try GGUFFile(path: path) }
+                #expect(throws: CheckpointError.self) { try GGUFFile(path: path, architectures: Family.architectures) }
             }
         }
         let swapped = try folder.write(Array("GGUF".utf8) + [0, 0, 0, 3] + [UInt8](repeating: 0, count: 64), "big")
-        #expect { try GGUFFile(path: swapped) } throws: { "\($0)".contains("big-endian") }
+        #expect { try GGUFFile(path: swapped, architectures: Family.architectures) } throws: {
+            "\($0)".contains("big-endian")
+        }
     }
 
     @Test("damaged files never trap, and no file cut short is accepted")
@@ -278,7 +283,9 @@ import Testing
         // The last tensor fills its alignment, so that every byte of the file counts.
         #expect(builder.tensors.last?.values.count == 8)
         let bytes = builder.bytes
-        let result = try fuzz(bytes, name: "model.gguf", rounds: 4000, seed: 3) { try GGUFFile(path: $0) }
+        let result = try fuzz(bytes, name: "model.gguf", rounds: 4000, seed: 3) {
+            try GGUFFile(path: $0, architectures: Family.architectures)
+        }
         #expect(result.truncationsAccepted == 0)
         #expect(result.refused > 1500)
     }

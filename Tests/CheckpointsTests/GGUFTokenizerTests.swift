@@ -2,6 +2,7 @@ import Files
 import JSON
 import TestSupport
 import Testing
+import Transformer
 
 @testable import Checkpoints
 
@@ -20,7 +21,7 @@ import Testing
     }
 
     private func blob(_ builder: GGUFBuilder) throws -> TokenizerBlob? {
-        try GGUFFile(path: folder.write(builder.bytes, "model.gguf")).tokenizer()
+        try GGUFFile(path: folder.write(builder.bytes, "model.gguf"), architectures: Family.architectures).tokenizer()
     }
 
     private func json(pre: String?, change: (inout GGUFBuilder) -> Void = { _ in }) throws -> JSONValue {
@@ -144,6 +145,25 @@ import Testing
         #expect(bytes.count == expected.count + 9 - 7)
     }
 
+    @Test("a sentencepiece vocabulary whose unknown piece is written as a control piece has the one that is named")
+    func unknownPiece() throws {
+        func blob(types: [Int32], unknown: UInt32?) throws -> TokenizerBlob? {
+            var builder = GGUFBuilder.model()
+            builder.set("tokenizer.ggml.model", .text("llama"))
+            builder.set("tokenizer.ggml.tokens", .texts(["<pad>", "<bos>", "<unk>", "a"]))
+            builder.set("tokenizer.ggml.token_type", .i32s(types))
+            builder.set("tokenizer.ggml.scores", .f32s([0, 0, 0, -1]))
+            if let unknown { builder.set("tokenizer.ggml.unknown_token_id", .u32(unknown)) }
+            return try self.blob(builder)
+        }
+        let expected = try #require(try blob(types: [3, 3, 2, 1], unknown: nil))
+        #expect(try blob(types: [3, 3, 3, 1], unknown: 2) == expected)
+        // What the pieces say themselves counts for more.
+        #expect(try blob(types: [3, 3, 2, 1], unknown: 0) == expected)
+        #expect(throws: CheckpointError.self) { try blob(types: [3, 3, 3, 1], unknown: nil) }
+        #expect(throws: CheckpointError.self) { try blob(types: [3, 3, 3, 1], unknown: 4) }
+    }
+
     @Test("a vocabulary without a rule waits for one, and a rule makes the tokenizer that a file with it has")
     func pending() throws {
         for pre in [nil, "default", "falcon"] {
@@ -197,7 +217,7 @@ import Testing
         var builder = GGUFBuilder.model()
         Self.addByteLevel(&builder, pre: "gpt-2")
         builder.set("tokenizer.ggml.model", .text("bert"))
-        let file = try GGUFFile(path: folder.write(builder.bytes, "model.gguf"))
+        let file = try GGUFFile(path: folder.write(builder.bytes, "model.gguf"), architectures: Family.architectures)
         #expect(try file.tokenizer() == nil)
         #expect(file.warnings.count == 1 && file.warnings[0].contains("bert"), "\(file.warnings)")
     }
@@ -216,7 +236,7 @@ import Testing
         builder.set("tokenizer.ggml.eos_token_id", .u32(4))
         let key = "tokenizer.ggml.\(name)_token_id"
         builder.set(key, value)
-        let file = try GGUFFile(path: folder.write(builder.bytes, "model.gguf"))
+        let file = try GGUFFile(path: folder.write(builder.bytes, "model.gguf"), architectures: Family.architectures)
         #expect(file.warnings.count == 1, "\(file.warnings)")
         #expect(file.warnings.first?.contains("\(key): found ") == true, "\(file.warnings)")
         #expect(file.warnings.first?.contains(found) == true, "\(file.warnings)")

@@ -1,4 +1,6 @@
+import Files
 import Foundation
+import JSON
 import Tensors
 import TestSupport
 import Testing
@@ -89,5 +91,44 @@ struct TokenizerSettingsTests {
             if case .sentencepiece = content { expected.settings.addsBOS = settings.addsBOS ?? true }
             #expect(try Checkpoint.open(target).tokenizer() == expected)
         }
+    }
+
+    /// LLaMA has ids 0 to 2 and a space in front of a text, Gemma others and none; to a program that is not told, both are
+    /// LLaMA's.
+    @Test("What a sentencepiece model says about spaces and special tokens stands beside it where it is exported")
+    func sentencepiece() throws {
+        let ends: [SentencePieceModel.PieceType] = [.control, .control, .control, .unknown, .normal]
+        let pieces = zip(["<pad>", "<eos>", "<bös>", "<unk>", "<s>"], ends).map {
+            SentencePieceModel.Piece(text: $0, score: 0, type: $1)
+        }
+        for (addsSpace, pad) in [(false, 0), (true, nil)] as [(Bool, Int?)] {
+            let model = SentencePieceModel(pieces: pieces, addsDummyPrefix: addsSpace, bos: 2, eos: 1, pad: pad)
+            let source = MemorySource([("model.norm.weight", [2], [1, 2])], configuration: ["model_type": "llama"])
+            source.blob = .sentencepiece(try model.serialized(path: "x"))
+            let target = folder.file(UUID().uuidString)
+            _ = try HuggingFaceExporter(provenance: "{}").export(source, to: target)
+            var expected: JSONObject = [
+                "tokenizer_class": "LlamaTokenizer", "add_bos_token": true, "add_eos_token": false,
+            ]
+            if !addsSpace { expected["add_prefix_space"] = false }
+            for (key, token) in [("bos_token", "<bös>"), ("eos_token", "<eos>"), ("unk_token", "<unk>")] {
+                expected[key] = .string(token)
+            }
+            if pad != nil { expected["pad_token"] = "<pad>" }
+            expected["clean_up_tokenization_spaces"] = false
+            #expect(try MappedFile.json("\(target)/tokenizer_config.json") == .object(expected))
+        }
+    }
+
+    @Test("A sentencepiece model without ids has the library's, and none of what is damaged")
+    func sentencepieceDefaults() {
+        let pieces: [UInt8] = ["<unk>", "<s>", "</s>"].flatMap {
+            [0x0A, UInt8($0.utf8.count) + 2, 0x0A, UInt8($0.utf8.count)] + Array($0.utf8)
+        }
+        let summary = SentencePieceSummary(pieces)
+        #expect(summary.addsDummyPrefix)
+        #expect(summary.specialTokens.map(\.key) == ["bos_token", "eos_token", "unk_token"])
+        #expect(summary.specialTokens.map(\.token) == ["<s>", "</s>", "<unk>"])
+        #expect(SentencePieceSummary([1, 2]).specialTokens.isEmpty)
     }
 }

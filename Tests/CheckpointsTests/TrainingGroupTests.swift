@@ -8,7 +8,7 @@ import Testing
 @Suite("HDF5: what a training run adds")
 struct TrainingGroupTests {
     static let shape = [3, 5]
-    static let moments: [Moment: [Float]] = [
+    static let parts: [OptimizerStatePart: [Float]] = [
         .first: (0..<15).map { Float($0) / 7 - 1 },
         .second: [-0.0, .leastNonzeroMagnitude] + fixtureValues("v", count: 13),
     ]
@@ -20,8 +20,8 @@ struct TrainingGroupTests {
             path: path, configuration: "{}", provenance: "{}", tokenizer: .tokenizerJSON([123, 125]), type: .bf16,
             deflate: 3)
         try writer.write("model.x.weight", Matrix(shape: Self.shape, fixtureValues("x", count: 15)))
-        for (moment, values) in Self.moments.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
-            try writer.writeMoment(moment, "model.x.weight", Matrix(shape: Self.shape, values))
+        for (part, values) in Self.parts.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
+            try writer.writeOptimizerState(part, "model.x.weight", Matrix(shape: Self.shape, values))
         }
         try writer.writeTraining(
             TrainingGroup(
@@ -36,10 +36,12 @@ struct TrainingGroupTests {
         #expect(checkpoint.tensors.map(\.name) == ["model.x.weight"], what)
         #expect(try checkpoint.values("model.x.weight") == fixtureValues("x", count: 15), what)
         #expect(try checkpoint.tokenizer() == .tokenizerJSON([123, 125]), what)
-        try checkpoint.checkMoments(of: [("model.x.weight", Self.shape)])
-        for (moment, expected) in Self.moments {
+        try checkpoint.checkOptimizerState(of: [("model.x.weight", Self.shape)])
+        for (part, expected) in Self.parts {
             var values = [Float](repeating: .nan, count: 15)
-            try values.withUnsafeMutableBufferPointer { try checkpoint.readMoment(moment, "model.x.weight", into: $0) }
+            try values.withUnsafeMutableBufferPointer {
+                try checkpoint.readOptimizerState(part, "model.x.weight", into: $0)
+            }
             #expect(values.map(\.bitPattern) == expected.map(\.bitPattern), what)
         }
         let group = try checkpoint.training(counters: Self.counters.keys.sorted())
@@ -48,7 +50,7 @@ struct TrainingGroupTests {
         #expect(group.history.map(\.bitPattern) == Self.history.map(\.bitPattern), what)
     }
 
-    @Test("Everything comes back bit for bit, moments in single precision whatever the weights are stored as")
+    @Test("Everything comes back bit for bit, optimizer state in single precision whatever the weights are stored as")
     func roundTrip() throws {
         let folder = try TemporaryFolder()
         try write(folder.file("a.h5"))
@@ -78,20 +80,20 @@ struct TrainingGroupTests {
         #expect(noticed > whole.count / 25, "\(noticed) of \(whole.count / 5)")
     }
 
-    @Test("A moment and a weight of one name are two; a moment written twice is an error, and nothing remains")
+    @Test("Optimizer state and a weight of one name are two; what is written twice is an error, and nothing remains")
     func twice() throws {
         let folder = try TemporaryFolder()
         let writer = try CheckpointWriter(
             path: folder.file("a.h5"), configuration: "{}", provenance: "{}", tokenizer: nil)
         let one = Matrix(shape: [1], [1])
         try writer.write("x.weight", one)
-        for moment in Moment.allCases { try writer.writeMoment(moment, "x.weight", one) }
-        let error = checkpointError { try writer.writeMoment(.first, "x.weight", one) }
+        for part in OptimizerStatePart.allCases { try writer.writeOptimizerState(part, "x.weight", one) }
+        let error = checkpointError { try writer.writeOptimizerState(.first, "x.weight", one) }
         #expect(error == .tensors(path: folder.file("a.h5"), problems: ["x.weight: written twice"]))
         #expect(folder.contents == [])
     }
 
-    @Test("A moment that is asked for with another size, or is not there")
+    @Test("A part that is asked for with another size, or is not there")
     func wrongRequests() throws {
         let folder = try TemporaryFolder()
         let path = folder.file("a.h5")
@@ -100,7 +102,7 @@ struct TrainingGroupTests {
         var values = [Float](repeating: 0, count: 14)
         func error(_ name: String) -> CheckpointError? {
             checkpointError {
-                try values.withUnsafeMutableBufferPointer { try checkpoint.readMoment(.first, name, into: $0) }
+                try values.withUnsafeMutableBufferPointer { try checkpoint.readOptimizerState(.first, name, into: $0) }
             }
         }
         let problem = "/optimizer/m/model.x.weight: found f32 [3, 5], expected 14 of f32"

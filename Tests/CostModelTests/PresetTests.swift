@@ -76,7 +76,9 @@ struct CostModelPresetTests {
     private func costs(_ hand: HandComputed, batch: Int = 1) throws -> [TrainingMethod: MethodCost] {
         let step = try TrainingStep(batch: batch)
         return Dictionary(
-            uniqueKeysWithValues: MethodCost.all(try hand.preset.shape(rank: hand.rank), step).map { ($0.method, $0) })
+            uniqueKeysWithValues: MethodCost.all(try hand.preset.description(rank: hand.rank), step).map {
+                ($0.method, $0)
+            })
     }
 
     @Test("The preset's rank is the one that the paper's table has", arguments: HandComputed.all)
@@ -167,7 +169,7 @@ struct CostModelPresetTests {
         var step = try TrainingStep()
         step.precision = size == 2 ? .bf16 : .f32
         let (full, cola, sltrain) = hand.parameters
-        let shape = try hand.preset.shape(rank: hand.rank)
+        let model = try hand.preset.description(rank: hand.rank)
         let sparse = sltrain - cola
         for (method, weights, trained, moments) in [
             (TrainingMethod.fullRank, full, full, 2 * full), (.gcp, full, full, 2 * full),
@@ -175,7 +177,7 @@ struct CostModelPresetTests {
             (.lora, hand.loraParameters, cola, 2 * cola), (.relora, hand.loraParameters, cola, 2 * cola),
             (.galore, full, full, hand.galoreElements), (.sltrain, sltrain, sltrain, 2 * sltrain),
         ] {
-            let cost = MethodCost(method, shape, step)
+            let cost = MethodCost(method, model, step)
             let indices = method == .sltrain ? 8 * Double(sparse) : 0
             #expect(cost.weightBytes == size * Double(weights) + indices, "\(method)")
             #expect(cost.gradientBytes == size * Double(trained), "\(method)")

@@ -157,6 +157,26 @@ import Testing
         }
     }
 
+    @Test("a latent that is the same for all rows does no harm, however its variance is rounded", arguments: 1..<9)
+    func constantLatent(seed: Int) throws {
+        let (n, outputs) = (300, 5)
+        let h = Sample.single(Sample.normal(n, 3, seed: UInt64(seed)))
+        for row in 0..<n { h[row, 1] = 0.1 * Float(seed) }
+        let b = Sample.normal(outputs, 3, seed: 47)
+        let y = Sample.product(Sample.double(h), Sample.transpose(b))
+        let start = LayerFactors(
+            a: Sample.normal(3, 3, seed: 45), b: Sample.normal(outputs, 3, seed: 46),
+            bias: [Double](repeating: 0, count: outputs))
+        let fitted = try start.refitted(h: h, targets: Sample.single(y), ridge: 1e-9)
+        for row in 0..<outputs {
+            // What B does not say about the constant, the bias does.
+            let constant = { (factors: DoubleMatrix, bias: Double) in bias + factors[row, 1] * 0.1 * Double(seed) }
+            expectClose(
+                [fitted.b[row, 0], fitted.b[row, 2], constant(fitted.b, fitted.bias[row])],
+                [b[row, 0], b[row, 2], constant(b, 0)], within: 1e-4)
+        }
+    }
+
     @Test("s follows the tail: the more the rank leaves out, the larger it may be")
     func automaticScale() {
         let energies = [4.0, 2, 1]

@@ -14,8 +14,7 @@ import Transformer
             let noise = 0.7 + 0.6 * generator.uniform()
             return scale * decay * noise / Double((i + 1) * (i + 1))
         }.sorted(by: >)
-        return LayerEnergies(
-            layer: index, module: .query, outputs: outputs, inputs: inputs, hasBias: false, energies: energies)
+        return LayerEnergies(LinearLayer(block: index, .query, inputs: inputs, outputs: outputs), energies: energies)
     }
 
     static let layers = [
@@ -26,8 +25,8 @@ import Transformer
     static func everyChoice(multiple: Int) -> [(cost: Int, tail: Double)] {
         func choices(_ layer: LayerEnergies) -> [(Int, Double)] {
             stride(from: multiple, through: layer.largestUsefulRank, by: multiple).map {
-                (layer.parameters(rank: $0), layer.energies.dropFirst($0).reduce(0, +))
-            } + [(layer.denseParameters, 0)]
+                (layer.linear.parameters(rank: $0), layer.energies.dropFirst($0).reduce(0, +))
+            } + [(layer.linear.denseParameters, 0)]
         }
         var sums: [(cost: Int, tail: Double)] = [(0, 0)]
         for layer in layers {
@@ -39,7 +38,7 @@ import Transformer
     static func result(_ ranks: RankAllocation.Ranks) -> (cost: Int, tail: Double) {
         zip(layers, ranks).reduce((0, 0)) { sum, item in
             (
-                sum.0 + (item.1.map(item.0.parameters) ?? item.0.denseParameters),
+                sum.0 + item.0.linear.parameters(rank: item.1),
                 sum.1 + (item.1.map { item.0.energies.dropFirst($0).reduce(0, +) } ?? 0)
             )
         }
@@ -49,7 +48,7 @@ import Transformer
     func equalsBruteForce(multiple: Int) {
         let all = Self.everyChoice(multiple: multiple)
         var seen: Set<Int> = []
-        for budget in 100...Self.layers.reduce(0, { $0 + $1.denseParameters }) {
+        for budget in 100...Self.layers.reduce(0, { $0 + $1.linear.denseParameters }) {
             guard let ranks = RankAllocation.budget(Self.layers, parameters: budget, multiple: multiple) else {
                 continue
             }
@@ -85,13 +84,13 @@ import Transformer
 
     @Test func tooSmallABudget() {
         #expect(RankAllocation.budget(Self.layers, parameters: 10) == nil)
-        let least = Self.layers.reduce(0) { $0 + $1.parameters(rank: 1) }
+        let least = Self.layers.reduce(0) { $0 + $1.linear.parameters(rank: 1) }
         #expect(RankAllocation.budget(Self.layers, parameters: least) == [1, 1, 1])
         #expect(RankAllocation.budget(Self.layers, parameters: least - 1) == nil)
     }
 
     @Test func allOfTheBudgetIsDense() {
-        let dense = Self.layers.reduce(0) { $0 + $1.denseParameters }
+        let dense = Self.layers.reduce(0) { $0 + $1.linear.denseParameters }
         #expect(RankAllocation.budget(Self.layers, parameters: dense) == [nil, nil, nil])
     }
 

@@ -58,28 +58,82 @@ enum Sample {
     static func double(_ a: Matrix) -> DoubleMatrix { DoubleMatrix(shape: a.shape, a.elements.map { Double($0) }) }
 }
 
-/// A tiny dense decoder with random weights, and texts for it.
-enum TinyDecoder {
+/// Tiny dense models with random weights, and texts for them.
+enum TinyModel {
     static let vocabulary = 41
 
+    /// Built like LLaMA.
     static func make(
         keyValueHeads: Int = 1, isTied: Bool = false, hasBias: Bool = false, layers: Int = 2
-    ) throws -> Decoder {
-        let configuration = try DecoderConfiguration(
+    ) throws -> LanguageModel {
+        random(try description(keyValueHeads: keyValueHeads, isTied: isTied, hasBias: hasBias, layers: layers))
+    }
+
+    static func description(
+        keyValueHeads: Int = 1, isTied: Bool = false, hasBias: Bool = false, layers: Int = 2
+    ) throws -> ModelDescription {
+        try ModelDescription(
             json: """
                 {"hidden_size": 20, "intermediate_size": 33, "num_hidden_layers": \(layers), "num_attention_heads": 3,
                  "num_key_value_heads": \(keyValueHeads), "head_dim": 8, "vocab_size": \(vocabulary),
                  "tie_word_embeddings": \(isTied)}
-                """, path: "tiny")
-        let weights = DecoderWeights(configuration, precision: .f32) { _, _ in .init(hasBias: hasBias) }
-        var seed: UInt64 = 500
-        weights.visitParameters { name, weight in
-            seed += 1
-            let isNorm = name.hasSuffix("norm.weight")
-            weight.fillNormal(
-                deviation: isNorm ? 0.2 : name.contains("embed") ? 1 : 0.25, mean: isNorm ? 1 : 0, seed: seed)
+                """, path: "tiny"
+        ).with { _ in LinearLayout(hasBias: hasBias) }
+    }
+
+    /// Other ways to build a model.
+    enum Kind: CaseIterable, Sendable {
+        /// No gate, LayerNorm with biases, biases everywhere, learned positions: as in GPT-2.
+        case ungated
+        /// Norms before and behind both parts and of each head, a window, blocks of different widths: as in Gemma 3.
+        case normed
+
+        func description() throws -> ModelDescription {
+            var description = try TinyModel.description(keyValueHeads: self == .ungated ? 3 : 1)
+            let norm =
+                self == .ungated
+                ? NormDescription(.layer, epsilon: 1e-5, hasBias: true)
+                : NormDescription(.rms, epsilon: 1e-6, offset: 1)
+            description.finalNorm = norm
+            switch self {
+            case .ungated: description.positionRows = 50
+            case .normed: description.embeddingScale = 4.5
+            }
+            for index in description.blocks.indices {
+                var attention = description.blocks[index].attention
+                var norms = BlockDescription.Norms(attentionInput: norm, feedForwardInput: norm)
+                switch self {
+                case .ungated: attention.rotary = nil
+                case .normed:
+                    attention.headNorm = norm
+                    attention.window = index == 0 ? 7 : nil
+                    norms.attentionOutput = norm
+                    norms.feedForwardOutput = norm
+                }
+                description.blocks[index] = BlockDescription(
+                    index: index, hiddenSize: 20, norms: norms, attention: attention,
+                    feedForward: FeedForwardDescription(
+                        width: self == .ungated ? 33 : 29 + 8 * index, isGated: self == .normed,
+                        activation: .geluTanh),
+                    hasBias: { _ in self == .ungated })
+            }
+            return description
         }
-        return Decoder(configuration, weights)
+    }
+
+    /// Each parameter from its own seed: norms near what leaves features as they are, biases not zero.
+    static func random(_ description: ModelDescription) -> LanguageModel {
+        let weights = ModelWeights(description, precision: .f32)
+        for (index, parameter) in weights.parameters.enumerated() {
+            let (deviation, mean) =
+                switch parameter.role {
+                case .norm(let norm): (0.2, 1 - Double(norm.offset))
+                case .embedding, .positions: (1, 0)
+                default: (0.25, 0)
+                }
+            parameter.weight.fillNormal(deviation: deviation, mean: mean, seed: 501 + UInt64(index))
+        }
+        return LanguageModel(weights)
     }
 
     static func sequences(_ lengths: [Int], seed: UInt64 = 9) -> [ArraySlice<UInt32>] {
@@ -90,36 +144,27 @@ enum TinyDecoder {
     }
 
     /// The residual stream of a batch, row by row.
-    static func hidden(_ decoder: Decoder, _ batch: TokenBatch) -> [Double] {
-        let workspace = Workspace(decoder, maximumTokens: batch.count, longestSequence: batch.longest)
+    static func hidden(_ model: LanguageModel, _ batch: TokenBatch) -> [Double] {
+        let workspace = Workspace(model, maximumTokens: batch.count, longestSequence: batch.longest)
         return withExtendedLifetime(workspace) {
-            let view = decoder.forward(batch, in: workspace)
+            let view = model.forward(batch, in: workspace)
             return (0..<view.rows).flatMap { row in (0..<view.columns).map { Double(view[row, $0]) } }
         }
     }
 
-    /// A plan with the same rank everywhere, by hand.
-    static func plan(_ decoder: Decoder, weighting: Weighting = .fisher, rank: (Int, LinearModule) -> Int?) -> RankPlan
-    {
-        let layers = (0..<decoder.configuration.layers).flatMap { layer in
-            LinearModule.allCases.map { module in
-                let (inputs, outputs) = decoder.configuration.shape(of: module)
-                return LayerEnergies(
-                    layer: layer, module: module, outputs: outputs, inputs: inputs, hasBias: false,
-                    energies: [Double](repeating: 1, count: min(inputs, outputs)))
-            }
+    /// A plan with ranks by hand.
+    static func plan(
+        _ model: LanguageModel, weighting: Weighting = .fisher, rank: (LinearLayer) -> Int?
+    ) -> RankPlan {
+        let layers = model.description.linears.map { linear in
+            LayerEnergies(linear, energies: [Double](repeating: 1, count: min(linear.inputs, linear.outputs)))
         }
         return RankPlan(
-            layers, ranks: layers.map { rank($0.layer, $0.module) }, fingerprint: decoder.weights.fingerprint,
+            layers, ranks: layers.map { rank($0.linear) }, fingerprint: model.weights.fingerprint,
             weighting: weighting, policy: [:], calibration: nil)
     }
+}
 
-    /// The configuration of the converted model.
-    static func converted(_ decoder: Decoder, _ plan: RankPlan, _ activation: ConversionRecipe.Activation)
-        -> DecoderConfiguration
-    {
-        var configuration = decoder.configuration
-        configuration.placement = activation == .silu ? .both : .original
-        return configuration
-    }
+extension LinearLayer {
+    var fullRank: Int { min(inputs, outputs) }
 }

@@ -49,12 +49,12 @@ import Transformer
             {"model_type": "llama", "hidden_size": 12, "intermediate_size": 20, "num_hidden_layers": 2, \
             "num_attention_heads": 3, "vocab_size": 2000, "tie_word_embeddings": true}
             """
-        let configuration = try DecoderConfiguration(json: config, path: path)
-        let names = DecoderWeights(configuration, precision: nil) { _, _ in .init() }
+        let names = ModelWeights(try ModelDescription(json: config, path: path), precision: nil)
         let writer = try CheckpointWriter(
             path: path, configuration: config, provenance: "{}", tokenizer: .tokenizerJSON(tokenizer))
         var generator = SeededGenerator(seed: 7)
-        try names.visitParameters { name, weight in
+        for parameter in names.parameters {
+            let (name, weight) = (parameter.name, parameter.weight)
             let tensor = Matrix.normal(shape: weight.shape, using: &generator)
             if weight.shape.count == 1 { tensor.buffer.update(repeating: 1) }
             let rank = name.contains("q_proj") ? 1 : name.contains("up_proj") ? 2 : weight.rows

@@ -131,6 +131,25 @@ struct MomentsTests {
     }
 }
 
+@Suite("Sums of products in single precision")
+struct TiledMomentsTests {
+    /// Below, at and above the edge of a tile; one slab of 1024 rows and more than one.
+    @Test(
+        "Columns of a wider matrix give the bits of a matrix of their own", arguments: [1, 191, 193, 400], [37, 1030])
+    func stridedColumns(features: Int, rows: Int) {
+        let wide = Sample.normal(rows, features + 11, seed: 8)
+        let own = Matrix(uninitialized: [rows, features])
+        for row in 0..<rows { for column in 0..<features { own[row, column] = wide[row, 5 + column] } }
+        let (found, expected) = (TiledMoments(features: features), TiledMoments(features: features))
+        withExtendedLifetime((wide, own)) {
+            found.add(wide.view.columns(5..<features + 5), scratch: .init())
+            expected.add(own.view, scratch: .init())
+        }
+        #expect(found.rows == rows)
+        expectEqual(found.gram().elements, expected.gram().elements)
+    }
+}
+
 @Suite("Triangular factor of all tokens")
 struct TriangularAccumulatorTests {
     /// Tokens and features: more features than tokens, one feature, beyond one slab of 256 and beyond several.
@@ -153,6 +172,19 @@ struct TriangularAccumulatorTests {
         expectClose(found, expected + rest, within: 1e-12 * expected[0])
         let squares = try SpectrumAnalysis.singularValues(of: moments, [], isCentered: false).map { $0 * $0 }
         expectClose(squares, (expected + rest).map { $0 * $0 }, within: 1e-12 * expected[0] * expected[0])
+    }
+
+    @Test("Columns of a wider matrix give the bits of a matrix of their own")
+    func stridedColumns() throws {
+        let wide = Sample.normal(300, 20, seed: 7)
+        let own = Matrix(uninitialized: [300, 9])
+        for row in 0..<300 { for column in 0..<9 { own[row, column] = wide[row, 4 + column] } }
+        let (found, expected) = (TriangularAccumulator(features: 9), TriangularAccumulator(features: 9))
+        try withExtendedLifetime((wide, own)) {
+            try found.add(wide.view.columns(4..<13))
+            try expected.add(own.view)
+        }
+        try expectEqual(found.factor().elements, expected.factor().elements)
     }
 
     @Test("RᵀR holds second moments, sums and the number of tokens, also when asked in between")

@@ -6,36 +6,47 @@ import Testing
 @testable import Tensors
 @testable import Transformer
 
-@Suite("Spectra of a decoder's activations")
+@Suite("Spectra of a model's activations")
 struct SpectrumAnalysisTests {
-    /// Runs the decoder and hands back what was found, and who saw everything.
+    /// Runs the model and hands back what was found, and who saw everything.
     private func run(
-        _ request: SpectrumRequest, _ decoder: Decoder, _ batches: [TokenBatch]
+        _ request: SpectrumRequest, _ model: LanguageModel, _ batches: [TokenBatch]
     ) throws -> (spectra: [Spectrum], analysis: SpectrumAnalysis, collector: Collector) {
-        let analysis = SpectrumAnalysis(request, of: decoder)
+        let analysis = try SpectrumAnalysis(request, of: model)
         let collector = Collector(passingTo: analysis)
         let workspace = Workspace(
-            decoder, maximumTokens: batches.map(\.count).max()!, longestSequence: batches.map(\.longest).max()!)
+            model, maximumTokens: batches.map(\.count).max()!, longestSequence: batches.map(\.longest).max()!)
         for batch in batches {
             withExtendedLifetime(workspace) {
-                _ = decoder.forward(batch, in: workspace, layers: analysis.layersNeeded, observer: collector)
+                _ = model.forward(batch, in: workspace, blocks: analysis.blocksNeeded, observer: collector)
             }
         }
         return (try analysis.spectra(), analysis, collector)
     }
 
+    /// A request for all modules of a model.
+    private func request(
+        _ model: LanguageModel, _ blocks: [Int], sides: [Side] = [.output], way: Way = .init()
+    ) -> SpectrumRequest {
+        SpectrumRequest(
+            modules: MeasuredModule.all(of: model.description), blocks: blocks, sides: sides,
+            isCentered: way.isCentered, accumulation: way.accumulation)
+    }
+
     private func expectSpectra(
-        _ request: SpectrumRequest, _ random: RandomDecoder, tokens: Int, within relative: Double
+        _ random: RandomModel, _ blocks: [Int], sides: [Side] = [.output], way: Way, tokens: Int,
+        within relative: Double
     ) throws {
-        let decoder = try random.make()
-        let (spectra, analysis, collector) = try run(request, decoder, RandomDecoder.batches(tokens: tokens))
+        let model = try random.make()
+        let request = request(model, blocks, sides: sides, way: way)
+        let (spectra, analysis, collector) = try run(request, model, RandomModel.batches(tokens: tokens))
         #expect(spectra.map(\.key) == analysis.keys)
         var expectedKeys: [SpectrumKey] = []
-        for layer in request.layers {
+        for block in request.blocks {
             for module in request.modules {
                 for side in request.sides {
-                    let key = SpectrumKey(layer: layer, module: module, side: side)
-                    guard let matrix = collector.matrix(key, of: decoder) else { continue }
+                    let key = SpectrumKey(block: block, module: module, side: side)
+                    guard let matrix = collector.matrix(key, of: model) else { continue }
                     expectedKeys.append(key)
                     let spectrum = try #require(spectra.first { $0.key == key }, "\(key)")
                     #expect(spectrum.tokens == tokens && spectrum.features == matrix[0].count, "\(key)")
@@ -52,8 +63,8 @@ struct SpectrumAnalysisTests {
     }
 
     struct Way: CustomTestStringConvertible, Sendable {
-        let accumulation: Accumulation
-        let isCentered: Bool
+        var accumulation = Accumulation.gram
+        var isCentered = false
         var testDescription: String { accumulation.rawValue + (isCentered ? ", centred" : "") }
 
         static let all = Accumulation.allCases.flatMap { way in
@@ -62,28 +73,24 @@ struct SpectrumAnalysisTests {
     }
 
     @Test(
-        "Every module and side is the decomposition of the collected activations", arguments: RandomDecoder.all, Way.all
+        "Every module and side is the decomposition of the collected activations", arguments: RandomModel.all, Way.all
     )
-    func everything(random: RandomDecoder, way: Way) throws {
-        let request = SpectrumRequest(
-            layers: [0, 1], sides: Side.allCases, isCentered: way.isCentered, accumulation: way.accumulation)
-        try expectSpectra(request, random, tokens: 173, within: way.accumulation == .qr ? 1e-12 : 1e-6)
+    func everything(random: RandomModel, way: Way) throws {
+        let relative = way.accumulation == .qr ? 1e-12 : 1e-6
+        try expectSpectra(random, [0, 1], sides: Side.allCases, way: way, tokens: 173, within: relative)
     }
 
-    @Test("Outputs alone, where down is observed behind its product", arguments: RandomDecoder.all, Way.all)
-    func outputs(random: RandomDecoder, way: Way) throws {
-        let request = SpectrumRequest(layers: [1], isCentered: way.isCentered, accumulation: way.accumulation)
-        try expectSpectra(request, random, tokens: 97, within: 1e-6)
+    @Test("Outputs alone, where down is observed behind its product", arguments: RandomModel.all, Way.all)
+    func outputs(random: RandomModel, way: Way) throws {
+        try expectSpectra(random, [1], way: way, tokens: 97, within: 1e-6)
     }
 
     @Test("Fewer tokens than features, down to one", arguments: [1, 2, 5, 29], Way.all)
     func fewTokens(tokens: Int, way: Way) throws {
-        let request = SpectrumRequest(
-            layers: [0], sides: Side.allCases, isCentered: way.isCentered, accumulation: way.accumulation)
         // One centred token is nothing but rounding, so that there is no largest value to compare with.
         guard tokens > 1 || !way.isCentered else { return }
-        for random in [RandomDecoder.all[1], RandomDecoder.all[2]] {
-            try expectSpectra(request, random, tokens: tokens, within: 1e-6)
+        for random in [RandomModel.all[1], RandomModel.all[2]] {
+            try expectSpectra(random, [0], sides: Side.allCases, way: way, tokens: tokens, within: 1e-6)
         }
     }
 
@@ -91,19 +98,19 @@ struct SpectrumAnalysisTests {
         "Singular values as computed by the public implementations", arguments: Reference.names, Accumulation.allCases)
     func references(name: String, accumulation: Accumulation) throws {
         let reference = try Reference(name)
-        let decoder = try Reference.decoder(name)
-        let layers = Array(0..<decoder.configuration.layers)
+        let model = try Reference.model(name)
+        let modules = MeasuredModule.all(of: model.description).filter { $0 != .residual }
+        let blocks = Array(model.description.blocks.indices)
         let batches = [TokenBatch(reference.input_ids.map { $0[...] })]
         for sides in [[Side.input, .output], [.output]] {
             let request = SpectrumRequest(
-                modules: LinearModule.allCases.map { .linear($0) }, layers: layers, sides: sides,
-                accumulation: accumulation)
-            let spectra = try run(request, decoder, batches).spectra
-            #expect(spectra.count == layers.count * 7 * sides.count)
+                modules: modules, blocks: blocks, sides: sides, accumulation: accumulation)
+            let spectra = try run(request, model, batches).spectra
+            #expect(spectra.count == blocks.count * 7 * sides.count)
             #expect(sides.count == 1 || spectra.count == reference.spectra.count)
             for spectrum in spectra {
                 let path =
-                    "model.layers.\(spectrum.key.layer).\(spectrum.key.module.name)/\(spectrum.key.side.rawValue)"
+                    "model.layers.\(spectrum.key.block).\(spectrum.key.module.name)/\(spectrum.key.side.rawValue)"
                 let expected = try #require(reference.spectra[path], "\(path)")
                 let found = spectrum.singularValues
                 let rest = [Double](repeating: 0, count: max(0, expected.count - found.count))
@@ -114,16 +121,17 @@ struct SpectrumAnalysisTests {
 
     @Test("It does not matter how activations are cut into batches", arguments: Way.all)
     func partition(way: Way) throws {
-        let decoder = try RandomDecoder.all[1].make()
+        let model = try RandomModel.all[1].make()
         let matrix = Sample.normal(610, 26, seed: 70)
         let request = SpectrumRequest(
-            modules: [.linear(.query), .linear(.value)], layers: [0], sides: [.input, .output],
+            modules: [try .init("q", of: model.description), try .init("v", of: model.description)], blocks: [0],
+            sides: [.input, .output],
             isCentered: way.isCentered, accumulation: way.accumulation)
         func spectra(_ cuts: [Int]) throws -> [[Double]] {
-            let analysis = SpectrumAnalysis(request, of: decoder)
+            let analysis = try SpectrumAnalysis(request, of: model)
             for (start, end) in zip([0] + cuts, cuts + [610]) {
                 withExtendedLifetime(matrix) {
-                    analysis.observe(.input(.query), layer: 0, matrix.view.rows(start..<end))
+                    analysis.observe(.input(.attentionInput), block: 0, matrix.view.rows(start..<end))
                 }
             }
             return try analysis.spectra().map(\.singularValues)
@@ -139,11 +147,12 @@ struct SpectrumAnalysisTests {
 
     @Test("Keys are in the order of layers, modules and sides, and only the layers needed are run")
     func plan() throws {
-        let decoder = try RandomDecoder.all[6].make()
+        let model = try RandomModel.all[6].make()
         let request = SpectrumRequest(
-            modules: [.residual, .linear(.gate), .linear(.up)], layers: [1, 0], sides: [.output, .bottleneck])
-        let analysis = SpectrumAnalysis(request, of: decoder)
-        let names = analysis.keys.map { "\($0.layer) \($0.module.name) \($0.side.rawValue)" }
+            modules: try ["residual", "gate", "up"].map { try MeasuredModule($0, of: model.description) },
+            blocks: [1, 0], sides: [.output, .bottleneck])
+        let analysis = try SpectrumAnalysis(request, of: model)
+        let names = analysis.keys.map { "\($0.block) \($0.module.name) \($0.side.rawValue)" }
         #expect(
             names
                 == [1, 0].flatMap { layer in
@@ -151,36 +160,36 @@ struct SpectrumAnalysisTests {
                         "\(layer) \($0)"
                     }
                 })
-        #expect(analysis.layersNeeded == 2)
-        #expect(SpectrumAnalysis(SpectrumRequest(layers: [0]), of: decoder).layersNeeded == 1)
-        let dense = try RandomDecoder.all[0].make()
-        let none = SpectrumAnalysis(SpectrumRequest(layers: [0], sides: [.bottleneck]), of: dense)
-        #expect(none.keys.isEmpty && none.layersNeeded == 0)
+        #expect(analysis.blocksNeeded == 2)
+        #expect(try SpectrumAnalysis(self.request(model, [0]), of: model).blocksNeeded == 1)
+        let dense = try RandomModel.all[0].make()
+        let none = try SpectrumAnalysis(self.request(dense, [0], sides: [.bottleneck]), of: dense)
+        #expect(none.keys.isEmpty && none.blocksNeeded == 0)
     }
 
     @Test("Before any token there is nothing, and progress counts every spectrum")
     func nothing() throws {
-        let decoder = try RandomDecoder.all[0].make()
-        let analysis = SpectrumAnalysis(SpectrumRequest(layers: [0, 1]), of: decoder)
+        let model = try RandomModel.all[0].make()
+        let analysis = try SpectrumAnalysis(request(model, [0, 1]), of: model)
         var progress: [Int] = []
         let spectra = try analysis.spectra { progress.append($0) }
         #expect(spectra.allSatisfy { $0.tokens == 0 && $0.singularValues.isEmpty })
         #expect(progress == Array(1...16))
     }
 
-    @Test("The sums are there before the first token, and nothing grows with the tokens", arguments: RandomDecoder.all)
-    func memory(random: RandomDecoder) throws {
-        let decoder = try random.make()
+    @Test("The sums are there before the first token, and nothing grows with the tokens", arguments: RandomModel.all)
+    func memory(random: RandomModel) throws {
+        let model = try random.make()
         for accumulation in Accumulation.allCases {
-            let request = SpectrumRequest(layers: [0, 1], sides: Side.allCases, accumulation: accumulation)
-            let analysis = SpectrumAnalysis(request, of: decoder)
+            let request = request(model, [0, 1], sides: Side.allCases, way: Way(accumulation: accumulation))
+            let analysis = try SpectrumAnalysis(request, of: model)
             let planned = analysis.bytes
             #expect(planned > 0)
-            let batches = RandomDecoder.batches(tokens: 300)
+            let batches = RandomModel.batches(tokens: 300)
             let workspace = Workspace(
-                decoder, maximumTokens: batches.map(\.count).max()!, longestSequence: batches.map(\.longest).max()!)
+                model, maximumTokens: batches.map(\.count).max()!, longestSequence: batches.map(\.longest).max()!)
             func run() -> Int {
-                for batch in batches { decoder.forward(batch, in: workspace, observer: analysis) }
+                for batch in batches { model.forward(batch, in: workspace, observer: analysis) }
                 return analysis.bytes
             }
             let once = run()
@@ -191,35 +200,71 @@ struct SpectrumAnalysisTests {
 
     @Test("Activations that are not finite are an error, not a spectrum", arguments: Accumulation.allCases)
     func notFinite(accumulation: Accumulation) throws {
-        let decoder = try RandomDecoder.all[0].make()
-        let request = SpectrumRequest(modules: [.linear(.query)], layers: [0], accumulation: accumulation)
-        let analysis = SpectrumAnalysis(request, of: decoder)
+        let model = try RandomModel.all[0].make()
+        let request = SpectrumRequest(
+            modules: [try .init("q", of: model.description)], blocks: [0], accumulation: accumulation)
+        let analysis = try SpectrumAnalysis(request, of: model)
         let matrix = Sample.normal(301, 26, seed: 71)
         matrix[3, 4] = .nan
-        withExtendedLifetime(matrix) { analysis.observe(.input(.query), layer: 0, matrix.view) }
+        withExtendedLifetime(matrix) { analysis.observe(.input(.attentionInput), block: 0, matrix.view) }
         #expect(throws: LinearAlgebraError.self) { try analysis.spectra() }
     }
 
-    @Test("Modules are known by path, last part and short name")
-    func moduleNames() {
-        for module in LinearModule.allCases {
-            for text in [module.rawValue, module.shortName, module.shortName + "_proj"] {
-                #expect(MeasuredModule(text) == .linear(module))
+    @Test("Modules are known by path, last part and short name; an unknown one is an error that lists what there is")
+    func moduleNames() throws {
+        let gated = try RandomModel.named("dense").description()
+        for linear in gated.blocks[0].linears {
+            let short = linear.id.shortName
+            for text in [linear.module, short, short + "_proj"] {
+                #expect(try MeasuredModule(text, of: gated) == MeasuredModule(name: linear.module))
             }
         }
-        #expect(MeasuredModule("residual") == .residual)
-        for text in ["", "mlp", "Q", "q_", "residual_proj"] { #expect(MeasuredModule(text) == nil) }
+        #expect(try MeasuredModule("residual", of: gated) == .residual)
+        for text in ["", "mlp", "Q", "q_", "residual_proj"] {
+            let known = ["q", "k", "v", "o", "gate", "up", "down", "residual"]
+            #expect(throws: SpectrumError.module(text, known: known)) { try MeasuredModule(text, of: gated) }
+        }
+        let ungated = try RandomModel.named("no gate").description()
+        let error = #expect(throws: SpectrumError.self) { try MeasuredModule("gate", of: ungated) }
+        #expect(error?.description == "'gate' is none of q, k, v, o, up, down, residual")
+        #expect(MeasuredModule.all(of: ungated).map(\.shortName) == ["q", "k", "v", "o", "up", "down", "residual"])
     }
 
-    @Test("Spectra of weights are those of W, or of B·A", arguments: RandomDecoder.all)
-    func weights(random: RandomDecoder) throws {
-        let decoder = try random.make()
-        let entries = try WeightSpectra.compute(decoder, layers: [1, 0], modules: LinearModule.allCases)
-        let places = [1, 0].flatMap { layer in LinearModule.allCases.map { (layer, $0) } }
-        #expect(entries.map(\.layer) == places.map(\.0) && entries.map(\.module) == places.map(\.1))
-        for entry in entries {
+    @Test("A request for what the model does not have is refused")
+    func unknownPlaces() throws {
+        let model = try RandomModel.named("no gate").make()
+        let gate = SpectrumRequest(modules: [.residual, .init(name: "mlp.gate_proj")], blocks: [0])
+        #expect(
+            throws: SpectrumError.module("mlp.gate_proj", known: ["q", "k", "v", "o", "up", "down", "residual"])
+        ) { try SpectrumAnalysis(gate, of: model) }
+        for block in [-1, 2] {
+            #expect(throws: SpectrumError.block(block, count: 2)) {
+                try SpectrumAnalysis(request(model, [0, block]), of: model)
+            }
+        }
+    }
+
+    @Test("A block that lacks a module of the others has no spectrum of it")
+    func mixedBlocks() throws {
+        var description = try RandomModel.named("dense").description()
+        let other = try RandomModel.named("no gate").description()
+        description.blocks[1] = other.blocks[1]
+        let model = LanguageModel(ModelWeights(description, precision: .f32))
+        let analysis = try SpectrumAnalysis(request(model, [1, 0]), of: model)
+        #expect(analysis.keys.filter { $0.module.shortName == "gate" }.map(\.block) == [0])
+        #expect(analysis.keys.filter { $0.module.shortName == "up" }.map(\.block) == [1, 0])
+    }
+
+    @Test("Spectra of weights are those of W, or of B·A", arguments: RandomModel.all)
+    func weights(random: RandomModel) throws {
+        let model = try random.make()
+        let linears = request(model, [1, 0]).linears(of: model.description)
+        #expect(linears.count == model.description.linears.count && linears[0].block == 1)
+        let entries = try WeightSpectra.compute(model, linears)
+        #expect(entries.map(\.id) == linears.map(\.id))
+        for (entry, linear) in zip(entries, linears) {
             let matrix =
-                switch decoder.weights.layers[entry.layer][entry.module] {
+                switch model.weights[linear] {
                 case .dense(let dense): Sample.rows(dense.weight)
                 case .lowRank(let lowRank):
                     Sample.transpose(Sample.product(Sample.rows(lowRank.a), Sample.rows(lowRank.b)))

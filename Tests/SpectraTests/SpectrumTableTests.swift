@@ -23,8 +23,9 @@ struct SpectrumTableTests {
 
     private let values = [1e8 / 3, 7.0, 0.1, 1e-7, Double.leastNonzeroMagnitude, 0]
 
-    private func measured(_ values: [Double], module: MeasuredModule = .linear(.down)) -> MeasuredSpectrum {
-        let key = SpectrumKey(layer: 3, module: module, side: .bottleneckActivated)
+    private func measured(_ values: [Double], module: MeasuredModule = .init(name: "mlp.down_proj")) -> MeasuredSpectrum
+    {
+        let key = SpectrumKey(block: 3, module: module, side: .bottleneckActivated)
         let spectrum = Spectrum(key: key, tokens: 1000, features: 17, singularValues: values)
         return MeasuredSpectrum(spectrum, alphas: [0.95, 0.5], quarter: 2)
     }
@@ -93,7 +94,8 @@ struct SpectrumTableTests {
 
     @Test("Spectra of weights carry the shape of the matrix")
     func weights() throws {
-        let entry = WeightSpectra.Entry(layer: 1, module: .gate, rows: 53, columns: 26, singularValues: values)
+        let entry = WeightSpectra.Entry(
+            id: .init(block: 1, module: "mlp.gate_proj"), rows: 53, columns: 26, singularValues: values)
         let records = try records { try SpectrumTables.writeWeightSpectra([entry], to: $0) }
         #expect(
             records[0] == [

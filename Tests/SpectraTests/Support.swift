@@ -41,48 +41,77 @@ enum Sample {
 
     /// The elements of a weight in the way it is stored.
     static func rows(_ weight: Weight) -> Rows {
-        guard case .single(let matrix) = weight.storage else { preconditionFailure("tests use single precision") }
-        return withExtendedLifetime(matrix) {
-            (0..<weight.rows).map { row in
-                (0..<weight.columns).map { Double(matrix.pointer[row * weight.columns + $0]) }
-            }
-        }
+        withExtendedLifetime(weight) { rows(weight.view) }
     }
 }
 
-/// A tiny decoder with random weights.
-struct RandomDecoder: Sendable {
+/// A tiny model with random weights.
+struct RandomModel: Sendable {
     var name: String
     var placement: ActivationPlacement = .both
-    var rank: @Sendable (LinearModule) -> Int? = { _ in nil }
+    var rank: @Sendable (LinearRole) -> Int? = { _ in nil }
     var hasBias = false
+    /// What sets its blocks apart from LLaMA's.
+    var change: @Sendable (inout BlockDescription, Int) -> Void = { _, _ in }
 
-    static let all: [RandomDecoder] = [
+    static let all: [RandomModel] = [
         .init(name: "dense"), .init(name: "dense, biases", hasBias: true),
         .init(name: "CoLA, both σ", rank: { _ in 5 }, hasBias: true),
         .init(name: "CoLA, inner σ", placement: .inner, rank: { $0 == .down ? 11 : 3 }),
         .init(name: "CoLA, reduced σ", placement: .reduced, rank: { _ in 4 }, hasBias: true),
         .init(name: "CoLA, original σ", placement: .original, rank: { _ in 6 }),
         .init(name: "partly low-rank", rank: { $0 == .gate || $0 == .query ? 7 : nil }, hasBias: true),
+        .init(name: "no gate", hasBias: true, change: withoutGate),
+        .init(name: "no gate, CoLA, reduced σ", placement: .reduced, rank: { _ in 4 }, change: withoutGate),
+        .init(
+            name: "norms on outputs and heads, the second block wider",
+            change: { block, index in
+                block.norms.attentionInput = index == 0 ? nil : block.norms.attentionInput
+                block.norms.attentionOutput = NormDescription(.rms, epsilon: 1e-5)
+                block.norms.feedForwardOutput = NormDescription(.rms, epsilon: 1e-5)
+                block.attention.headNorm = NormDescription(.rms, epsilon: 1e-5)
+                if index == 1 { block.feedForward.width = 61 }
+            }),
     ]
 
-    func make() throws -> Decoder {
-        let configuration = try DecoderConfiguration(
+    @Sendable private static func withoutGate(_ block: inout BlockDescription, _: Int) {
+        let norm = NormDescription(.layer, epsilon: 1e-5, hasBias: true)
+        block.norms = .init(attentionInput: norm, feedForwardInput: norm)
+        block.attention.rotary = nil
+        block.feedForward = FeedForwardDescription(width: 53, isGated: false, activation: .geluTanh)
+    }
+
+    static func named(_ name: String) -> RandomModel { all.first { $0.name == name }! }
+
+    func description() throws -> ModelDescription {
+        var description = try ModelDescription(
             json: """
                 {"hidden_size": 26, "intermediate_size": 53, "num_hidden_layers": 2, "num_attention_heads": 3,
                  "num_key_value_heads": 1, "head_dim": 10, "vocab_size": 31, "cola_activation": "\(placement.rawValue)"}
                 """, path: name)
-        let weights = DecoderWeights(configuration, precision: .f32) { _, module in
-            .init(rank: rank(module), hasBias: hasBias)
+        for index in description.blocks.indices {
+            var block = description.blocks[index]
+            change(&block, index)
+            description.blocks[index] = BlockDescription(
+                index: index, hiddenSize: 26, norms: block.norms, attention: block.attention,
+                feedForward: block.feedForward, hasBias: { _ in hasBias })
         }
-        var seed: UInt64 = 300
-        weights.visitParameters { name, weight in
-            seed += 1
-            let isNorm = name.hasSuffix("norm.weight")
-            let deviation = isNorm ? 0.2 : name.contains("embed") ? 1 : name.hasSuffix("bias") ? 0.5 : 0.25
-            weight.fillNormal(deviation: deviation, mean: isNorm ? 1 : 0, seed: seed)
+        return description.with { LinearLayout(rank: rank($0.role), hasBias: hasBias) }
+    }
+
+    func make() throws -> LanguageModel {
+        let weights = ModelWeights(try description(), precision: .f32)
+        for (index, parameter) in weights.parameters.enumerated() {
+            let (deviation, mean) =
+                switch parameter.role {
+                case .norm: (0.2, 1.0)
+                case .embedding: (1, 0)
+                case .bias, .normBias: (0.5, 0)
+                default: (0.25, 0)
+                }
+            parameter.weight.fillNormal(deviation: deviation, mean: mean, seed: 301 + UInt64(index))
         }
-        return Decoder(configuration, weights)
+        return LanguageModel(weights)
     }
 
     /// Batches of uneven sequences, `tokens` ids in all.
@@ -95,14 +124,14 @@ struct RandomDecoder: Sendable {
     }
 }
 
-extension RandomDecoder: CustomTestStringConvertible {
+extension RandomModel: CustomTestStringConvertible {
     var testDescription: String { name }
 }
 
-/// Keeps every activation that a decoder shows, and passes it on.
+/// Keeps every activation that a model shows, and passes it on.
 final class Collector: ActivationObserver {
     private struct Place: Hashable {
-        let layer: Int
+        let block: Int
         let site: ActivationSite
     }
 
@@ -111,31 +140,32 @@ final class Collector: ActivationObserver {
 
     init(passingTo next: SpectrumAnalysis) { self.next = next }
 
-    func observe(_ site: ActivationSite, layer: Int, _ matrix: MatrixView<Float>) {
-        activations[Place(layer: layer, site: site), default: []] += Sample.rows(matrix)
-        next.observe(site, layer: layer, matrix)
+    func observe(_ site: ActivationSite, block: Int, _ matrix: MatrixView<Float>) {
+        activations[Place(block: block, site: site), default: []] += Sample.rows(matrix)
+        next.observe(site, block: block, matrix)
     }
 
-    /// The matrix whose spectrum a key asks for, from the activations by naive products; nil if the decoder has none.
-    func matrix(_ key: SpectrumKey, of decoder: Decoder) -> Rows? {
-        func site(_ site: ActivationSite) -> Rows? { activations[Place(layer: key.layer, site: site)] }
-        guard case .linear(let module) = key.module else {
+    /// The matrix whose spectrum a key asks for, from the activations by naive products; nil if the model has none.
+    func matrix(_ key: SpectrumKey, of model: LanguageModel) -> Rows? {
+        func site(_ site: ActivationSite) -> Rows? { activations[Place(block: key.block, site: site)] }
+        guard key.module != .residual else {
             return key.side == .input ? site(.residualInput) : key.side == .output ? site(.residualOutput) : nil
         }
-        let projection = decoder.weights.layers[key.layer][module]
-        let input = site(.input(module.inputOwner))!
+        let linear = model.description.linear(.init(block: key.block, module: key.module.name))!
+        let weights = model.weights[linear]
+        let input = site(.input(linear.role.stream))!
         func biased(_ y: Rows) -> Rows {
-            guard let bias = projection.bias.map(Sample.rows) else { return y }
+            guard let bias = weights.bias.map(Sample.rows) else { return y }
             return y.map { zip($0, bias[0]).map { $0 + $1 } }
         }
-        switch projection {
+        switch weights {
         case .dense(let dense):
             if key.side == .input { return input }
             return key.side == .output
                 ? biased(Sample.product(input, Sample.transpose(Sample.rows(dense.weight)))) : nil
         case .lowRank(let lowRank):
             let z = Sample.product(input, Sample.rows(lowRank.a))
-            let h = decoder.configuration.placement.hasInnerActivation(module) ? site(.bottleneck(module))! : z
+            let h = linear.bottleneck!.isActivated ? site(.bottleneck(module: linear.module))! : z
             switch key.side {
             case .input: return input
             case .bottleneck: return z
@@ -161,8 +191,8 @@ struct Reference: Decodable {
             .appendingPathComponent("TransformerTests/Fixtures/\(file)")
     }
 
-    static func decoder(_ name: String) throws -> Decoder {
-        try Decoder(from: try Checkpoint.open(url(name + ".h5").path), includingHead: false)
+    static func model(_ name: String) throws -> LanguageModel {
+        try LanguageModel(from: try Checkpoint.open(url(name + ".h5").path), includingHead: false)
     }
 
     init(_ name: String) throws {

@@ -96,7 +96,10 @@ struct BadCheckpointTests {
         ("vocab_size", nil, "vocab_size: found nothing"), ("rms_norm_eps", -1, "rms_norm_eps: found -1"),
         ("rms_norm_eps", "small", "rms_norm_eps: found \"small\", expected a number"),
         ("rope_theta", 0, "rope_theta: found 0"), ("rope_theta", -5, "rope_theta: found -5"),
-        ("rope_scaling", ["rope_type": "yarn", "factor": 2], "yarn"),
+        (
+            "rope_scaling", ["rope_type": "longrope", "factor": 2],
+            "rope_scaling.rope_type: found longrope, expected default, linear, dynamic, yarn or llama3"
+        ),
         ("rope_scaling", ["rope_type": "linear", "factor": 0], "rope_scaling.factor"),
         ("hidden_act", "relu", "hidden_act: found relu, expected silu"),
         ("tie_word_embeddings", 1, "tie_word_embeddings: found 1, expected true or false"),
@@ -113,7 +116,9 @@ struct BadCheckpointTests {
     func inspectsUnsupported() throws {
         try TinyModel.dense.configured([("model_type", "gemma")]).writeFolder(workplace, "hf")
         let facts = try workplace.json(.convert, "inspect", "hf")
-        #expect(facts["architecture"]?.stringValue?.contains("gemma is not supported") == true)
+        let obstacles = try #require(facts["missing"]?.arrayValue).compactMap(\.stringValue)
+        #expect(facts["architecture"]?.stringValue == "not supported: " + obstacles.joined(separator: "; "))
+        #expect(obstacles.first?.hasPrefix("model_type gemma is not among llama, ") == true)
         #expect(facts["parameters"]?.intValue == TinyModel.dense.parameters)
     }
 

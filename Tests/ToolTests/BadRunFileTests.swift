@@ -41,12 +41,14 @@ struct BadRunFileTests {
 
     // MARK: - Damage
 
-    @Test("A flipped bit in a moment, with the file and the moment's name", arguments: Moment.allCases)
-    func moment(_ moment: Moment) throws {
+    @Test(
+        "A flipped bit in the optimizer's state, with the file and the parameter's name",
+        arguments: OptimizerStatePart.allCases)
+    func optimizerState(_ part: OptimizerStatePart) throws {
         let name = "model.layers.1.mlp.down_proj.weight"
         let source = try HDF5Checkpoint(path: path)
         let matrix = Matrix(shape: try #require(source.info(name)).shape)
-        try source.readMoment(moment, name, into: matrix.buffer)
+        try source.readOptimizerState(part, name, into: matrix.buffer)
         let whole = Data(try workplace.bytes(checkpoint))
         let pattern = Data(bytes: matrix.pointer, count: 64)
         let place = try #require(whole.range(of: pattern)).lowerBound
@@ -54,7 +56,7 @@ struct BadRunFileTests {
         var damaged = [UInt8](whole)
         damaged[place + 21] ^= 4
         try workplace.write(damaged, checkpoint)
-        try refuse("\(checkpoint): /optimizer/\(moment.rawValue)/\(name): ")
+        try refuse("\(checkpoint): /optimizer/\(part.rawValue)/\(name): ")
     }
 
     @Test("A file cut short at any length")
@@ -105,7 +107,7 @@ struct BadRunFileTests {
         let writer = try CheckpointWriter(
             path: path, configuration: source.configuration ?? "", provenance: "{}", tokenizer: nil)
         for info in source.tensors { try writer.write(info.name, try source.read(info.name)) }
-        try writer.writeMoment(.first, "model.norm.weight", Matrix(shape: [23]))
+        try writer.writeOptimizerState(.first, "model.norm.weight", Matrix(shape: [23]))
         try writer.writeTraining(training)
         try writer.finish()
         try refuse(

@@ -3,6 +3,7 @@ import TestSupport
 import Testing
 
 @testable import CommandSupport
+@testable import Workflows
 
 @Suite("COLA_MAX_CPU_ISA")
 struct InstructionSetTests {

@@ -19,8 +19,8 @@ struct RunCheckpointTests {
             path: workplace.file("run.h5"), configuration: model.configurationText, provenance: "{}",
             tokenizer: plain.tokenizer())
         for info in plain.tensors { try writer.write(info.name, plain.read(info.name)) }
-        for moment in Moment.allCases {
-            for info in plain.tensors { try writer.writeMoment(moment, info.name, Matrix(shape: info.shape)) }
+        for part in OptimizerStatePart.allCases {
+            for info in plain.tensors { try writer.writeOptimizerState(part, info.name, Matrix(shape: info.shape)) }
         }
         try writer.writeTraining(
             TrainingGroup(counters: ["step": 1], seed: 7, settings: "{}", columns: ["step"], history: [1]))

@@ -130,10 +130,10 @@ struct RunContents: Equatable {
         let source = try HDF5Checkpoint(path: path)
         for info in source.tensors {
             tensors[info.name] = try source.read(info.name).elements.map(\.bitPattern)
-            for moment in Moment.allCases {
+            for part in OptimizerStatePart.allCases {
                 let matrix = Matrix(shape: info.shape)
-                try source.readMoment(moment, info.name, into: matrix.buffer)
-                tensors["\(moment.rawValue) of \(info.name)"] = matrix.elements.map(\.bitPattern)
+                try source.readOptimizerState(part, info.name, into: matrix.buffer)
+                tensors["\(part.rawValue) of \(info.name)"] = matrix.elements.map(\.bitPattern)
             }
         }
         configuration = source.configuration
@@ -174,10 +174,10 @@ func rewrite(_ path: String, provenance: String? = nil, _ change: (inout Trainin
         tokenizer: try source.tokenizer())
     for info in source.tensors {
         try writer.write(info.name, try source.read(info.name))
-        for moment in Moment.allCases {
+        for part in OptimizerStatePart.allCases {
             let matrix = Matrix(shape: info.shape)
-            try source.readMoment(moment, info.name, into: matrix.buffer)
-            try writer.writeMoment(moment, info.name, matrix)
+            try source.readOptimizerState(part, info.name, into: matrix.buffer)
+            try writer.writeOptimizerState(part, info.name, matrix)
         }
     }
     try writer.writeTraining(training)

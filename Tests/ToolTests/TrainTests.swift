@@ -3,6 +3,7 @@ import Foundation
 import JSON
 import TestSupport
 import Testing
+import Transformer
 
 @testable import Checkpoints
 
@@ -265,7 +266,7 @@ struct ContinueTests {
         #expect(try workplace.metrics().column("evaluation_loss").allSatisfy { $0 == "" })
 
         let facts = try workplace.json(.convert, "inspect", Workplace.checkpoint(24))
-        let names = try Checkpoint.open(workplace.file(source)).tensors.map(\.name)
+        let names = try openModel(workplace.file(source)).tensors.map(\.name)
         #expect(Set(facts["tensors"]?.arrayValue?.compactMap { $0["name"]?.stringValue } ?? []) == Set(names))
         let record = facts["provenance"]?["source"]
         #expect(record?["path"]?.stringValue == source)

@@ -1,16 +1,14 @@
-import Foundation
 import Tensors
 import Testing
 import Transformer
 
 @testable import Training
 
-extension DecoderWeights {
-    /// Sets one element of one parameter.
+extension ModelWeights {
+    /// Sets one element, counted row by row, of one parameter.
     fileprivate func set(_ name: String, _ index: Int, _ value: Float) throws {
-        let parameter = try #require(parameters.first { $0.name == name })
-        guard case .single(let matrix) = parameter.weight.storage else { return }
-        matrix.pointer[index] = value
+        let view = try named(name).view
+        view[index / view.columns, index % view.columns] = value
     }
 }
 
@@ -28,7 +26,7 @@ struct GradientNormTests {
     @Test("The first parameter that is not finite is named", arguments: [Float.nan, .infinity])
     func notFinite(value: Float) throws {
         let gradients = try optimizerModel()
-        gradients.visitParameters { $1.fillNormal(deviation: 1e30, seed: 3) }
+        for parameter in gradients.parameters { parameter.weight.fillNormal(deviation: 1e30, seed: 3) }
         #expect(AdamW.firstNotFinite(gradients) == nil && AdamW.gradientNorm(gradients).isFinite)
         try gradients.set("lm_head.weight", 68_101, value)
         #expect(AdamW.firstNotFinite(gradients) == "lm_head.weight" && !AdamW.gradientNorm(gradients).isFinite)
@@ -79,9 +77,23 @@ struct AdamWSettingsTests {
         let json = """
             {"hidden_size": 2, "intermediate_size": 3, "num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 5}
             """
-        let plain = DecoderWeights(try DecoderConfiguration(json: json, path: "test"), precision: nil) { _, _ in .init()
+        var description = try ModelDescription(json: json, path: "test")
+        func patterns() -> [String] {
+            ParameterGroup.withoutDecayOfVectors(in: ModelWeights(description, precision: nil)).map(\.pattern)
         }
-        #expect(ParameterGroup.withoutDecayOfVectors(in: plain).map(\.pattern) == ["*norm.weight"])
+        #expect(patterns() == ["*norm.weight"])
+        // Norms of other families, and their biases.
+        let norm = NormDescription(.layer, epsilon: 1e-5, hasBias: true)
+        description.blocks[0].norms.feedForwardOutput = norm
+        description.blocks[0].attention.headNorm = norm
+        let other = ModelWeights(description, precision: nil)
+        #expect(patterns() == ["*norm.weight", "*.norms.*.weight", "*.bias"])
+        let otherRules = try AdamW.Settings(
+            learningRate: 1, weightDecay: 0.2, groups: ParameterGroup.withoutDecayOfVectors(in: other)
+        ).rules(for: other.parameters.map(\.name))
+        for (parameter, rule) in zip(other.parameters, otherRules) {
+            #expect(rule.weightDecay == (parameter.weight.shape.count == 1 ? 0 : 0.2), "\(parameter.name)")
+        }
     }
 
     @Test("Of several groups the last one holds, but a unit stays unless another is given")
@@ -101,7 +113,7 @@ struct AdamWSettingsTests {
             ])
     }
 
-    @Test("Values that are none are refused by name")
+    @Test("Invalid values are refused by name")
     func badValues() {
         func name(_ change: (inout AdamW.Settings) -> Void) -> String? {
             var settings = AdamW.Settings(learningRate: 1e-3, groups: [.init(pattern: "x", weightDecay: 0)])
@@ -127,13 +139,5 @@ struct AdamWSettingsTests {
         #expect(name { $0.beta2 = 1 - 1e-9 } == "beta2")
         #expect(name { $0.epsilon = 0 } == "epsilon")
         #expect(name { $0.groups[0].unit = 0 } == "unit of x")
-    }
-
-    @Test("Are written and read as JSON")
-    func coding() throws {
-        let settings = AdamW.Settings(
-            learningRate: 3e-4, weightDecay: 0.1, groups: [.init(pattern: "*", learningRateFactor: 0.5)])
-        let data = try JSONEncoder().encode(settings)
-        #expect(try JSONDecoder().decode(AdamW.Settings.self, from: data) == settings)
     }
 }

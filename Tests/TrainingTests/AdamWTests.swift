@@ -7,58 +7,42 @@ import Transformer
 
 @testable import Training
 
-/// A decoder of two layers, the first dense with biases, the second low-rank; the embedding is longer than a block.
-func optimizerModel(isTied: Bool = false) throws -> DecoderWeights {
+/// A model of two blocks, the first dense with biases, the second low-rank; the embedding is longer than a block of
+/// parameters.
+func optimizerModel(isTied: Bool = false) throws -> ModelWeights {
     let json = """
         {"model_type": "llama", "hidden_size": 34, "intermediate_size": 51, "num_hidden_layers": 2,
          "num_attention_heads": 1, "num_key_value_heads": 1, "vocab_size": 2003, "tie_word_embeddings": \(isTied)}
         """
-    let configuration = try DecoderConfiguration(json: json, path: "test")
-    return DecoderWeights(configuration, precision: .f32) { layer, module in
-        .init(rank: layer == 0 ? nil : 5, hasBias: layer == 0 && module != .down)
+    let description = try ModelDescription(json: json, path: "test").with {
+        .init(rank: $0.block == 0 ? nil : 5, hasBias: $0.block == 0 && $0.role != .down)
     }
+    return ModelWeights(description, precision: .f32)
 }
 
-extension DecoderWeights {
+extension ModelWeights {
     fileprivate func fill(deviation: Double, seed: UInt64) {
-        var seed = seed
-        visitParameters {
-            $1.fillNormal(deviation: deviation, seed: seed)
-            seed += 1
+        for (index, parameter) in parameters.enumerated() {
+            parameter.weight.fillNormal(deviation: deviation, seed: seed + UInt64(index))
         }
-    }
-
-    /// What `visitParameters` shows.
-    var parameters: [(name: String, weight: Weight)] {
-        var parameters: [(String, Weight)] = []
-        visitParameters { parameters.append(($0, $1)) }
-        return parameters
     }
 
     /// All elements, bfloat16 ones widened.
-    fileprivate var elements: [[Float]] {
-        parameters.map { parameter in
-            switch parameter.weight.storage {
-            case .single(let matrix): Array(matrix.buffer)
-            case .bfloat16(let tensor): tensor.buffer.map(\.float)
-            case .none: []
-            }
-        }
-    }
+    fileprivate var elements: [[Float]] { parameters.map(\.weight.elements) }
 }
 
 /// Masters, gradients and an optimiser; gradients change from step to step.
 private struct Run {
-    let masters: DecoderWeights
-    let gradients: DecoderWeights
-    let copy: DecoderWeights
+    let masters: ModelWeights
+    let gradients: ModelWeights
+    let copy: ModelWeights
     let optimizer: AdamW
 
     init(_ settings: AdamW.Settings, isTied: Bool = false, copy: Precision = .bf16) throws {
         masters = try optimizerModel(isTied: isTied)
         masters.fill(deviation: 0.5, seed: 1000)
-        gradients = DecoderWeights(like: masters, precision: .f32)
-        self.copy = DecoderWeights(like: masters, precision: copy)
+        gradients = ModelWeights(like: masters, precision: .f32)
+        self.copy = ModelWeights(like: masters, precision: copy)
         optimizer = try AdamW(settings, for: masters)
     }
 
@@ -71,7 +55,7 @@ private struct Run {
     }
 
     var state: [[Float]] {
-        masters.elements + optimizer.firstMoments.elements + optimizer.secondMoments.elements + copy.elements
+        masters.elements + optimizer.state.firstMoment.elements + optimizer.state.secondMoment.elements + copy.elements
     }
 }
 
@@ -98,12 +82,14 @@ struct AdamWTests {
             expectClose([scale], [3 / (naiveNorm + 1e-6)], within: 1e-9)
             #expect(scale < 0.5)
             let before = (
-                run.masters.elements, run.optimizer.firstMoments.elements, run.optimizer.secondMoments.elements
+                run.masters.elements, run.optimizer.state.firstMoment.elements,
+                run.optimizer.state.secondMoment.elements
             )
             let rate = 0.01 * Double(step)
             run.step(rate: rate, scale: scale)
             let after = (
-                run.masters.elements, run.optimizer.firstMoments.elements, run.optimizer.secondMoments.elements
+                run.masters.elements, run.optimizer.state.firstMoment.elements,
+                run.optimizer.state.secondMoment.elements
             )
             let gradients = run.gradients.elements
             for (index, name) in names.enumerated() {
@@ -132,11 +118,11 @@ struct AdamWTests {
     func knownValues() throws {
         func weights(_ settings: AdamW.Settings, start: Float, scale: Double) throws -> [Double] {
             let masters = try optimizerModel()
-            masters.visitParameters { $1.fillNormal(deviation: 0, mean: Double(start), seed: 0) }
-            let gradients = DecoderWeights(like: masters, precision: .f32)
+            for parameter in masters.parameters { parameter.weight.fill { start } }
+            let gradients = ModelWeights(like: masters, precision: .f32)
             let optimizer = try AdamW(settings, for: masters)
             return [0.5, -0.25, 1].map { gradient in
-                gradients.visitParameters { $1.fillNormal(deviation: 0, mean: gradient / scale, seed: 0) }
+                for parameter in gradients.parameters { parameter.weight.fill { Float(gradient / scale) } }
                 optimizer.apply(to: masters, gradients: gradients, gradientScale: scale)
                 let values = Set(masters.elements.joined())
                 #expect(values.count == 1)
@@ -160,22 +146,20 @@ struct AdamWTests {
         let run = try Run(.init(learningRate: 1e-2), copy: precision)
         for _ in 0..<2 { run.step() }
         for (master, copy) in zip(run.masters.parameters, run.copy.parameters) {
-            guard case .single(let exact) = master.weight.storage else { continue }
-            switch copy.weight.storage {
-            case .single(let matrix):
-                #expect(precision == .f32 || matrix.shape.count == 1)
-                #expect(matrix.buffer.elementsEqual(exact.buffer), "\(copy.name)")
-            case .bfloat16(let tensor):
-                #expect(tensor.buffer.elementsEqual(exact.buffer.lazy.map { BFloat16($0) }), "\(copy.name)")
-            case .none: Issue.record("\(copy.name) has no elements")
-            }
+            let isRounded = precision == .bf16 && master.weight.shape.count > 1
+            #expect(copy.weight.precision == (isRounded ? .bf16 : .f32))
+            let exact = master.weight.elements
+            expectEqual(copy.weight.elements, isRounded ? exact.map { BFloat16($0).float } : exact, copy.name)
         }
+        #expect(run.copy.parameters.contains { !$0.weight.isContiguous })
     }
 
     @Test("Tied embeddings are one parameter in all that is kept for them, and updated once")
     func tied() throws {
         let run = try Run(.init(learningRate: 0.5, weightDecay: 0), isTied: true)
-        for weights in [run.copy, run.gradients, run.optimizer.firstMoments, run.optimizer.secondMoments] {
+        for weights in [
+            run.copy, run.gradients, run.optimizer.state.firstMoment, run.optimizer.state.secondMoment,
+        ] {
             #expect(weights.head === weights.embedding)
             #expect(weights.parameterCount == run.masters.parameterCount)
             #expect(weights.elements.joined().allSatisfy { $0 == 0 })
@@ -209,15 +193,62 @@ struct AdamWTests {
         }
     }
 
-    @Test("An optimiser that goes on from its moments takes the same steps, to the bit")
+    @Test("The gap between factors that share memory is the neighbours' alone, and norms are those of one piece")
+    func strided() throws {
+        let run = try Run(.init(learningRate: 1e-2))
+        run.step()
+        // The factor A of k lies between those of q and v.
+        let key = try run.gradients.named("model.layers.1.self_attn.k_proj.cola_a")
+        #expect(!key.isContiguous)
+        for parameter in run.gradients.parameters { parameter.weight.fill { 0 } }
+        key.fillNormal(deviation: 1, seed: 7)
+        #expect(AdamW.gradientNorm(run.gradients) == ck_sum_of_squares(key.elements, key.count).squareRoot())
+        let before = run.masters.elements
+        let still = try AdamW(.init(learningRate: 1, weightDecay: 0), for: run.masters)
+        still.apply(to: run.masters, gradients: run.gradients)
+        for (index, parameter) in run.masters.parameters.enumerated() {
+            let isMoved = parameter.name == "model.layers.1.self_attn.k_proj.cola_a"
+            let pairs = zip(parameter.weight.elements, before[index])
+            #expect(isMoved ? pairs.allSatisfy { $0 != $1 } : pairs.allSatisfy { $0 == $1 }, "\(parameter.name)")
+        }
+    }
+
+    @Test("Where elements lie changes no bit: a factor beside others is updated and measured as one by itself")
+    func places() throws {
+        let run = try Run(.init(learningRate: 1e-2))
+        // Both are [34, 5]; q's stands beside those of k and v, o's alone.
+        let names = ["q_proj", "o_proj"].map { "model.layers.1.self_attn.\($0).cola_a" }
+        func pair(_ weights: ModelWeights) throws -> [Weight] { try names.map(weights.named) }
+        #expect(try pair(run.masters).map(\.isContiguous) == [false, true])
+        for weight in try pair(run.masters) { weight.fillNormal(deviation: 0.5, seed: 3) }
+        for seed in 11..<14 as Range<UInt64> {
+            run.fillGradients()
+            for weight in try pair(run.gradients) { weight.fillNormal(deviation: 0.03, seed: seed) }
+            run.optimizer.apply(to: run.masters, workingCopy: run.copy, gradients: run.gradients, gradientScale: 0.7)
+        }
+        for weights in [run.masters, run.copy, run.optimizer.state.firstMoment, run.optimizer.state.secondMoment] {
+            let (one, other) = (try pair(weights)[0].elements, try pair(weights)[1].elements)
+            expectEqual(one, other)
+        }
+        let norms = try (0..<2).map { index in
+            let gradients = ModelWeights(like: run.masters, precision: .f32)
+            try pair(gradients)[index].fillNormal(deviation: 0.03, seed: 5)
+            return AdamW.gradientNorm(gradients)
+        }
+        #expect(norms[0] == norms[1])
+        let groups = ParameterGroup.bySize(of: run.masters).filter { names.contains($0.pattern) }
+        #expect(groups.count == 2 && groups[0].unit == groups[1].unit)
+    }
+
+    @Test("An optimiser that goes on from its state takes the same steps, to the bit")
     func resuming() throws {
         let settings = AdamW.Settings(learningRate: 1e-2)
         let whole = try Run(settings)
         for _ in 0..<3 { whole.step() }
         let first = try Run(settings)
         for _ in 0..<2 { first.step() }
-        let second = try AdamW(
-            settings, firstMoments: first.optimizer.firstMoments, secondMoments: first.optimizer.secondMoments, step: 2)
+        #expect(first.optimizer.state.step == 2)
+        let second = try AdamW(settings, from: first.optimizer.state)
         first.fillGradients()
         second.apply(to: first.masters, workingCopy: first.copy, gradients: first.gradients)
         #expect(second.step == 3)

@@ -9,20 +9,20 @@ import Transformer
 @Suite("Learning from a teacher")
 struct DistillationTests {
     let sample: TrainerSample
-    let teacher: Decoder
+    let teacher: LanguageModel
 
     init() throws {
         sample = try TrainerSample(rank: 4)
-        teacher = Decoder(sample.configuration, DecoderWeights(sample.configuration, rank: nil, seed: 77))
+        teacher = LanguageModel(ModelWeights(sample.description.with(rank: nil), seed: 77))
     }
 
     /// Logits of each token, `[tokens, V]`, in double precision.
-    private func logits(_ decoder: Decoder, _ batch: TokenBatch) -> [[Double]] {
-        let workspace = Workspace(decoder, maximumTokens: batch.count, longestSequence: batch.longest)
-        let head = VocabularyHead(decoder)
+    private func logits(_ model: LanguageModel, _ batch: TokenBatch) -> [[Double]] {
+        let workspace = Workspace(model, maximumTokens: batch.count, longestSequence: batch.longest)
+        let head = VocabularyHead(model)
         var rows: [[Double]] = []
         withExtendedLifetime(workspace) {
-            head.forEachChunk(of: decoder.forward(batch, in: workspace)) { part, logits in
+            head.forEachChunk(of: model.forward(batch, in: workspace)) { part, logits in
                 for row in 0..<part.count { rows.append((0..<logits.columns).map { Double(logits[row, $0]) }) }
             }
         }
@@ -39,7 +39,7 @@ struct DistillationTests {
         "The loss is λ·KL(teacher ‖ student) + (1 − λ)·cross-entropy over the whole vocabulary",
         arguments: [0.25, 0.5, 1])
     func loss(share: Double) throws {
-        let student = Decoder(sample.configuration, sample.masters())
+        let student = LanguageModel(sample.masters())
         let batch = try sample.data.batch(from: 0, count: 3)
         let (p, q) = (logits(teacher, batch.tokens).map(logSoftmax), logits(student, batch.tokens).map(logSoftmax))
         var expected = 0.0
@@ -53,18 +53,18 @@ struct DistillationTests {
         let workspace = TrainingWorkspace(student, mode: .plain, maximumTokens: 33, longestSequence: 11)
         let found = student.lossAndGradients(
             of: batch.tokens, source.objective(of: batch.tokens, targets: batch.targets), scale: 1, in: workspace,
-            into: DecoderWeights(like: student.weights, precision: .f32))
+            ModelGradients(into: ModelWeights(like: student.weights, precision: .f32)))
         #expect(abs(found - expected) < 1e-5 * abs(expected), "\(found), expected \(expected)")
     }
 
     @Test("What is kept of a sequence is what the teacher would say again, whatever batch it comes in")
     func kept() throws {
-        let student = Decoder(sample.configuration, sample.masters())
+        let student = LanguageModel(sample.masters())
         let workspace = TrainingWorkspace(student, mode: .plain, maximumTokens: 33, longestSequence: 11)
         func loss(_ teacher: Teacher, _ batch: TrainingBatch) -> Double {
             student.lossAndGradients(
                 of: batch.tokens, teacher.objective(of: batch.tokens, targets: batch.targets), scale: 1, in: workspace,
-                into: nil)
+                nil)
         }
         let used = Teacher(teacher, share: 1, maximumTokens: 33, longestSequence: 11)
         // Sequences 1, 2 and 3 one by one and in another order, then together; and a fresh teacher for comparison.
@@ -75,7 +75,7 @@ struct DistillationTests {
             #expect(loss(used, batch) == loss(fresh, batch), "from \(start)")
         }
         // The comparison can fail: another teacher says something else.
-        let other = Decoder(sample.configuration, DecoderWeights(sample.configuration, rank: nil, seed: 78))
+        let other = LanguageModel(ModelWeights(sample.description.with(rank: nil), seed: 78))
         let batch = try sample.data.batch(from: 0, count: 3)
         #expect(loss(used, batch) != loss(Teacher(other, share: 1, maximumTokens: 33, longestSequence: 11), batch))
     }
@@ -87,7 +87,7 @@ struct DistillationTests {
         settings.precision = precision
         settings.schedule = try LearningRateSchedule(peak: 1e-2, warmupSteps: 2, totalSteps: 40)
         let trainer = try Trainer(
-            sample.configuration, masters: sample.masters(), data: sample.data, settings: settings, teacher: teacher)
+            masters: sample.masters(), data: sample.data, settings: settings, teacher: teacher)
         let losses = try trainer.steps().map(\.loss)
         let (first, last) = (losses.prefix(4).reduce(0, +), losses.suffix(4).reduce(0, +))
         #expect(last < 0.9 * first, "\(losses)")
@@ -98,12 +98,12 @@ struct DistillationTests {
         var settings = sample.settings
         #expect(throws: TrainingError.self) {
             try Trainer(
-                sample.configuration, masters: sample.masters(), data: sample.data, settings: settings,
+                masters: sample.masters(), data: sample.data, settings: settings,
                 teacher: teacher)
         }
         settings.teacherShare = 0.5
         #expect(throws: TrainingError.self) {
-            try Trainer(sample.configuration, masters: sample.masters(), data: sample.data, settings: settings)
+            try Trainer(masters: sample.masters(), data: sample.data, settings: settings)
         }
     }
 }

@@ -7,21 +7,16 @@ import Transformer
 
 @Suite("First weights")
 struct InitialisationTests {
-    private func configuration(isTied: Bool = false) throws -> DecoderConfiguration {
+    private func description(isTied: Bool = false) throws -> ModelDescription {
         let json = """
             {"model_type": "llama", "hidden_size": 60, "intermediate_size": 97, "num_hidden_layers": 2,
              "num_attention_heads": 3, "num_key_value_heads": 1, "vocab_size": 211, "tie_word_embeddings": \(isTied)}
             """
-        return try DecoderConfiguration(json: json, path: "sample")
+        return try ModelDescription(json: json, path: "sample")
     }
 
-    private func values(_ weights: DecoderWeights) -> [(name: String, values: [Double])] {
-        var all: [(String, [Double])] = []
-        weights.visitParameters { name, weight in
-            guard case .single(let matrix) = weight.storage else { return }
-            all.append((name, matrix.buffer.map(Double.init)))
-        }
-        return all
+    private func values(_ weights: ModelWeights) -> [(parameter: Parameter, values: [Double])] {
+        weights.parameters.map { ($0, $0.weight.elements.map(Double.init)) }
     }
 
     /// Mean, variance and the part within one standard deviation of independent numbers are off by more than six standard
@@ -38,23 +33,20 @@ struct InitialisationTests {
 
     @Test("Every kind of parameter has the paper's distribution", arguments: [nil, 1, 15])
     func distributions(rank: Int?) throws {
-        let configuration = try configuration()
-        let weights = DecoderWeights(configuration, rank: rank, hasBias: { $0 != .down }, seed: 21)
+        let description = try description().with { .init(rank: rank, hasBias: $0.role != .down) }
         var biases: [Double] = []
-        let all = values(weights)
-        for (name, values) in all {
-            let module = LinearModule.allCases.first { name.contains($0.rawValue + ".") }
+        let all = values(ModelWeights(description, seed: 21))
+        for (parameter, values) in all {
+            let (name, linear) = (parameter.name, parameter.role.linear)
             if name.hasSuffix("norm.weight") {
                 #expect(values.allSatisfy { $0 == 1 }, "\(name)")
-            } else if let module, name.hasSuffix(".bias") {
-                let (_, outputs) = configuration.shape(of: module)
+            } else if let linear, name.hasSuffix(".bias") {
                 if rank == nil { #expect(values.allSatisfy { $0 == 0 }, "\(name)") }
                 // In units of the limit.
-                biases += values.map { $0 * Double(outputs).squareRoot() }
-            } else if let module, let rank {
+                biases += values.map { $0 * Double(linear.outputs).squareRoot() }
+            } else if let linear, let rank {
                 // s = r^(−1/4) · (d_in + d_out)^(−1/4)
-                let (inputs, outputs) = configuration.shape(of: module)
-                let deviation = 1 / (Double(rank) * Double(inputs + outputs)).squareRoot().squareRoot()
+                let deviation = 1 / (Double(rank) * Double(linear.inputs + linear.outputs)).squareRoot().squareRoot()
                 expectNormal(values, deviation: deviation, name)
             } else {
                 expectNormal(values, deviation: 0.02, name)
@@ -72,8 +64,8 @@ struct InitialisationTests {
 
     @Test("Parameters differ from each other and between seeds, and a seed gives the same bits")
     func seeds() throws {
-        let configuration = try configuration()
-        let runs = [5, 5, 6].map { bits(DecoderWeights(configuration, rank: 4, seed: $0)) }
+        let description = try description().with(rank: 4)
+        let runs = [5, 5, 6].map { bits(ModelWeights(description, seed: $0)) }
         expectEqual(runs[0], runs[1])
         let random = runs[0].filter { !$0.key.hasSuffix("norm.weight") }
         for (name, elements) in random { #expect(runs[2][name] != elements, "\(name)") }
@@ -88,43 +80,65 @@ struct InitialisationTests {
         #expect(Double(shared) < 0.01 * Double(random.values.joined().count))
     }
 
-    @Test("Each projection is filled by its own layout where ranks differ and some are dense")
+    @Test("Each linear layer is filled by its own layout where ranks differ and some are dense")
     func layouts() throws {
-        let configuration = try configuration()
-        func rank(_ layer: Int, _ module: LinearModule) -> Int? {
-            [nil, 3, 7][(layer + LinearModule.allCases.firstIndex(of: module)!) % 3]
+        func rank(_ linear: LinearLayer) -> Int? {
+            [nil, 3, 7][(linear.block + LinearRole.allCases.firstIndex(of: linear.role)!) % 3]
         }
-        let mixed = DecoderWeights(configuration, seed: 9) { .init(rank: rank($0, $1), hasBias: true) }
-        for (name, values) in values(mixed) {
-            let layer = name.contains("layers.1.") ? 1 : 0
-            guard let module = LinearModule.allCases.first(where: { name.contains($0.rawValue + ".") }) else {
-                continue
-            }
-            let (inputs, outputs) = configuration.shape(of: module)
+        let mixed = ModelWeights(try description().with { .init(rank: rank($0), hasBias: true) }, seed: 9)
+        for (parameter, values) in values(mixed) {
+            guard let linear = parameter.role.linear else { continue }
+            let (name, width) = (parameter.name, linear.inputs + linear.outputs)
             let largest = values.map(abs).max() ?? 0
-            switch (rank(layer, module), name.hasSuffix(".bias")) {
+            switch (rank(linear), name.hasSuffix(".bias")) {
             case (nil, true): #expect(largest == 0, "\(name)")
             case (nil, false):
-                #expect(values.count == inputs * outputs)
+                #expect(values.count == linear.inputs * linear.outputs)
                 expectNormal(values, deviation: 0.02, name)
             case (.some, true):
-                let limit = 1 / Double(outputs).squareRoot()
+                let limit = 1 / Double(linear.outputs).squareRoot()
                 #expect(largest <= limit * (1 + 1e-6) && largest > 0.7 * limit, "\(name)")
             case (.some(let rank), false):
-                #expect(values.count == rank * (name.hasSuffix("cola_a") ? inputs : outputs))
-                let deviation = 1 / (Double(rank) * Double(inputs + outputs)).squareRoot().squareRoot()
+                #expect(values.count == rank * (name.hasSuffix("cola_a") ? linear.inputs : linear.outputs))
+                let deviation = 1 / (Double(rank) * Double(width)).squareRoot().squareRoot()
                 expectNormal(values, deviation: deviation, name)
             }
         }
     }
 
-    @Test("Tied models have no head of their own, and low-rank ones no dense projections")
+    @Test("Norms of every kind begin as scale 1 and shift 0, positions as embeddings")
+    func otherFamilies() throws {
+        var description = try description()
+        let norm = NormDescription(.layer, epsilon: 1e-5, hasBias: true)
+        let gemma = NormDescription(.rms, epsilon: 1e-6, offset: 1)
+        description.positionRows = 67
+        description.finalNorm = norm
+        description.blocks[0].norms = .init(
+            attentionInput: norm, attentionOutput: gemma, feedForwardInput: norm, feedForwardOutput: gemma)
+        description.blocks[0].attention.headNorm = gemma
+        var counts: [String: Int] = [:]
+        for (parameter, values) in values(ModelWeights(description, seed: 3)) {
+            let name = parameter.name
+            switch parameter.role {
+            case .norm(let own): #expect(values.allSatisfy { $0 == (own == gemma ? 0 : 1) }, "\(name)")
+            case .normBias: #expect(values.allSatisfy { $0 == 0 }, "\(name)")
+            default: expectNormal(values, deviation: 0.02, name)
+            }
+            if parameter.weight.shape.count == 1 {
+                counts[parameter.role == .normBias ? "bias" : "norm", default: 0] += 1
+            }
+        }
+        // Six norms and two of them with a bias in block 0, two in block 1, one with a bias at the end.
+        #expect(counts == ["norm": 9, "bias": 3])
+    }
+
+    @Test("Tied models have no head of their own, and low-rank ones no dense matrices")
     func names() throws {
-        let tied = DecoderWeights(try configuration(isTied: true), rank: nil, seed: 1)
+        let tied = ModelWeights(try description(isTied: true), seed: 1)
         #expect(tied.head === tied.embedding)
-        #expect(!values(tied).contains { $0.name == "lm_head.weight" || $0.name.contains("cola_") })
-        let lowRank = DecoderWeights(try configuration(), rank: 4, seed: 1)
-        #expect(values(lowRank).count { $0.name.contains("cola_") } == 28)
-        #expect(!values(lowRank).contains { $0.name.hasSuffix("_proj.weight") })
+        #expect(!tied.parameters.contains { $0.name == "lm_head.weight" || $0.name.contains("cola_") })
+        let lowRank = ModelWeights(try description().with(rank: 4), seed: 1)
+        #expect(lowRank.parameters.count { $0.name.contains("cola_") } == 28)
+        #expect(!lowRank.parameters.contains { $0.name.hasSuffix("_proj.weight") })
     }
 }

@@ -81,7 +81,7 @@ struct LossCurveTests {
         let tests = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
         let path = tests.appendingPathComponent("TransformerTests/Fixtures/\(curve.model).h5").path
         let source = try Checkpoint.open(path)
-        let configuration = try DecoderConfiguration(of: source)
+        let masters = try ModelWeights(from: source, ModelDescription(of: source))
         var own = TrainingSettings(
             schedule: try LearningRateSchedule(
                 peak: settings.learning_rate, warmupSteps: settings.warmup_steps, totalSteps: settings.steps,
@@ -98,8 +98,7 @@ struct LossCurveTests {
         try change(&own)
         let data = try TrainingData(
             [TokenCorpus(name: "ids", ids: curve.ids)], sequenceLength: own.sequenceLength, packing: .packed,
-            separator: nil, evaluationFraction: 0, seed: own.seed, vocabularySize: configuration.vocabularySize)
-        return try Trainer(
-            configuration, masters: DecoderWeights(from: source, configuration), data: data, settings: own)
+            separator: nil, evaluationFraction: 0, seed: own.seed, vocabularySize: masters.description.vocabularySize)
+        return try Trainer(masters: masters, data: data, settings: own)
     }
 }

@@ -15,8 +15,9 @@ struct RankHistoryTests {
 
     private func folder() throws -> RunFolder { try RunFolder(existing: place.path) }
 
+    private static let query = MeasuredModule(name: "self_attn.q_proj")
     private static let tracking = RankTracking(
-        interval: 2, modules: [.linear(.query), .linear(.down), .residual], layers: [0, 1],
+        interval: 2, modules: [query, MeasuredModule(name: "mlp.down_proj"), .residual], blocks: [0, 1],
         sides: [.output, .bottleneckActivated], alphas: ["0.5", "0.95"])
 
     private func sample(_ tracking: RankTracking? = tracking) throws -> TrainerSample {
@@ -77,14 +78,14 @@ struct RankHistoryTests {
         let trainer = try sample.trainer()
         for (index, step) in [0, 2, 4, 5].enumerated() {
             while trainer.state.step < step { try trainer.steps(1) }
-            let decoder = Decoder(sample.configuration, trainer.masters)
-            let analysis = SpectrumAnalysis(Self.tracking.request, of: decoder)
-            let workspace = Workspace(decoder, maximumTokens: 66, longestSequence: 11)
+            let model = LanguageModel(trainer.masters)
+            let analysis = try SpectrumAnalysis(Self.tracking.request, of: model)
+            let workspace = Workspace(model, maximumTokens: 66, longestSequence: 11)
             // All six sequences: 4 · 18 features are more than their tokens.
             #expect(4 * analysis.widestSite == 72)
             for cursor in [0, 3] {
                 let batch = try sample.data.batch(from: max(0, step - 1) * 6 + cursor, count: 3)
-                decoder.forward(batch.tokens, in: workspace, observer: analysis)
+                model.forward(batch.tokens, in: workspace, observer: analysis)
             }
             let expected = try analysis.spectra().map {
                 MeasuredSpectrum($0, alphas: [0.5, 0.95], quarter: 4).rankFields.joined(separator: ",")
@@ -99,7 +100,7 @@ struct RankHistoryTests {
     @Test("No more batches than give four tokens for each feature")
     func tokens() throws {
         var sample = try sample(
-            RankTracking(interval: 1, modules: [.linear(.query)], layers: [0], sides: [.bottleneckActivated]))
+            RankTracking(interval: 1, modules: [Self.query], blocks: [0], sides: [.bottleneckActivated]))
         sample.settings.batch = 2
         sample.settings.accumulation = 4
         try run(try sample.trainer(), upTo: 1)
@@ -138,7 +139,7 @@ struct RankHistoryTests {
             let settings = try TrainingSettings(state.settings, path: "run.h5")
             #expect(settings == sample.settings)
             try run(
-                try Trainer(resuming: source, sample.configuration, data: sample.data, settings: settings, state: state)
+                try Trainer(resuming: source, sample.description, data: sample.data, settings: settings, state: state)
             )
             try expectEqual(place.text("rank-history.csv"), whole)
         }
@@ -168,7 +169,7 @@ struct RankHistoryTests {
         }
     }
 
-    @Test("What to follow comes back from its JSON text; parts that are none are named")
+    @Test("What to follow comes back from its JSON text; invalid parts are named")
     func settings() throws {
         let settings = try sample().settings
         let json = try #require(try JSONValue(parsing: JSONValue.object(settings.json).text()).objectValue)
@@ -180,9 +181,8 @@ struct RankHistoryTests {
                 other[name] = value
                 json["rank_tracking"] = .object(other)
                 guard
-                    case .invalid(_, "/training, settings, rank_tracking", _, _) = runError({
-                        _ = try TrainingSettings(json, path: "run.h5")
-                    })
+                    case .invalid(_, let place, _, _) = runError({ _ = try TrainingSettings(json, path: "run.h5") }),
+                    place.hasPrefix("/training, settings, rank_tracking.\(name)")
                 else {
                     Issue.record("\(name): \(value?.text() ?? "nothing") was read")
                     continue
@@ -190,8 +190,9 @@ struct RankHistoryTests {
             }
         }
         for (name, change) in [
-            ("interval", { $0.interval = 0 }), ("modules", { $0.modules = [] }), ("layers", { $0.layers = [] }),
-            ("layers", { $0.layers = [1, 0] }), ("layers", { $0.layers = [0, 2] }), ("layers", { $0.layers = [-1] }),
+            ("interval", { $0.interval = 0 }), ("modules", { $0.modules = [] }),
+            ("modules", { $0.modules = [MeasuredModule(name: "mlp.q_proj")] }), ("layers", { $0.blocks = [] }),
+            ("layers", { $0.blocks = [1, 0] }), ("layers", { $0.blocks = [0, 2] }), ("layers", { $0.blocks = [-1] }),
             ("sides", { $0.sides = [] }), ("alphas", { $0.alphas = ["0.5", "0.5"] }), ("alphas", { $0.alphas = ["0"] }),
             ("alphas", { $0.alphas = ["1.1"] }), ("alphas", { $0.alphas = ["x"] }),
         ] as [(String, (inout RankTracking) -> Void)] {
@@ -203,11 +204,6 @@ struct RankHistoryTests {
                 continue
             }
         }
-    }
-
-    private func trainingError(_ body: () throws -> Void) -> TrainingError? {
-        do { try body() } catch { return error as? TrainingError }
-        return nil
     }
 
     @Test("A full disk leaves whole rows", .needsSmallDisk)

@@ -22,24 +22,30 @@ struct RunFileTests {
     private var path: String { place.file("run.h5") }
 
     /// Reads all of a run's file.
-    private func readAll(_ path: String) throws -> (TrainingState, weights: DecoderWeights, [DecoderWeights]) {
+    private func readAll(_ path: String) throws -> (TrainingState, ModelWeights, OptimizerState) {
         let (source, state) = try RunFile.read(path: path)
-        let weights = try DecoderWeights(from: source, sample.decoder)
-        let moments = [sample.emptyTensors(), sample.emptyTensors()]
-        try RunFile.readMoments(from: source, into: moments[0], second: moments[1])
-        return (state, weights, moments)
+        let weights = try ModelWeights(from: source, sample.description)
+        return (state, weights, try RunFile.optimizerState(from: source, like: weights, step: state.optimizerSteps))
     }
 
-    @Test("Weights, moments and state come back bit for bit, and only the file remains")
+    /// The error about the optimizer state of a file.
+    private func optimizerError(_ source: HDF5Checkpoint) -> CheckpointError? {
+        runError { _ = try RunFile.optimizerState(from: source, like: sample.weights, step: 4) }
+    }
+
+    @Test("Weights, optimizer state and run state come back bit for bit, and only the file remains")
     func roundTrip() throws {
         try sample.write(path)
         #expect(place.contents == ["run.h5"])
-        let (state, weights, moments) = try readAll(path)
-        #expect(state == sample.state)
+        let (state, weights, optimizer) = try readAll(path)
+        #expect(state == sample.state && optimizer.step == sample.optimizer.step)
         expectEqual(bits(weights), bits(sample.weights))
-        expectEqual(bits(moments[0]), bits(sample.first))
-        expectEqual(bits(moments[1]), bits(sample.second))
-        #expect(bits(moments[0]) != bits(moments[1]) && bits(moments[0]) != bits(weights))
+        expectEqual(bits(optimizer.firstMoment), bits(sample.optimizer.firstMoment))
+        expectEqual(bits(optimizer.secondMoment), bits(sample.optimizer.secondMoment))
+        #expect(bits(optimizer.firstMoment) != bits(optimizer.secondMoment))
+        #expect(bits(optimizer.firstMoment) != bits(weights))
+        // Factors lie apart in memory, and side by side in the file.
+        #expect(weights.parameters.contains { !$0.weight.isContiguous })
         #expect(state.history[1].loss.isNaN && state.history[1].evaluationLoss == nil)
         #expect(state.history[2].evaluationLoss == 1.0 / 3)
     }
@@ -80,27 +86,30 @@ struct RunFileTests {
         #expect(source.configuration == SampleRun.configuration)
         #expect(source.provenance == #"{"seed": 7}"#)
         #expect(try source.tokenizer() == .sentencepiece([10, 0, 255]))
-        var names: Set<String> = []
-        sample.weights.visitParameters { name, _ in names.insert(name) }
+        let names = Set(sample.weights.parameters.map(\.name))
         #expect(Set(source.tensors.map(\.name)) == names && source.tensors.count == names.count)
-        #expect(try DecoderConfiguration(of: source) == sample.decoder)
-        expectEqual(bits(try DecoderWeights(from: source, sample.decoder)), bits(sample.weights))
+        #expect(try ModelDescription(of: source) == sample.description)
+        expectEqual(bits(try ModelWeights(from: source, sample.description)), bits(sample.weights))
     }
 
-    @Test("Weights or moments that are not finite are not written, and the older file stays")
+    @Test("Weights or optimizer state that are not finite are not written, and the older file stays")
     func notFinite() throws {
         try sample.write(path)
         let before = try place.bytes("run.h5")
         for (tensors, prefix) in [
-            (sample.weights, ""), (sample.first, "/optimizer/m/"), (sample.second, "/optimizer/v/"),
+            (sample.weights, ""), (sample.optimizer.firstMoment, "/optimizer/m/"),
+            (sample.optimizer.secondMoment, "/optimizer/v/"),
         ] {
-            guard case .single(let matrix) = tensors.norm.storage else { continue }
-            let former = matrix.pointer[5]
-            matrix.pointer[5] = -.infinity
-            defer { matrix.pointer[5] = former }
+            let (norm, factor) = (tensors.norm.weight.view, try tensors.named("model.layers.0.mlp.up_proj.cola_a").view)
+            let former = (norm[0, 5], factor[3, 1])
+            (norm[0, 5], factor[3, 1]) = (-.infinity, .nan)
+            defer { (norm[0, 5], factor[3, 1]) = former }
             let error = runError { try sample.write(path) }
-            let problem = "\(prefix)model.norm.weight: element [5] is -inf"
-            #expect(error == .tensors(path: path, problems: [problem]))
+            let problems = [
+                "\(prefix)model.layers.0.mlp.up_proj.cola_a: element [3, 1] is nan",
+                "\(prefix)model.norm.weight: element [5] is -inf",
+            ]
+            #expect(error == .tensors(path: path, problems: problems))
         }
         #expect(place.contents == ["run.h5"])
         try expectEqual(place.bytes("run.h5"), before)
@@ -118,8 +127,7 @@ struct RunFileTests {
             path: path, reason: "carries no training state; use `continue` to train it on from its weights")
         #expect(runError { _ = try RunFile.read(path: path) } == expected)
         let source = try HDF5Checkpoint(path: path)
-        let (first, second) = (sample.emptyTensors(), sample.emptyTensors())
-        #expect(runError { try RunFile.readMoments(from: source, into: first, second: second) } == expected)
+        #expect(optimizerError(source) == expected)
         #expect(try HDF5Checkpoint.carriesTraining(path: path) == false)
     }
 
@@ -131,25 +139,21 @@ struct RunFileTests {
         #expect("\(error)".contains("carries no training state; use `continue`"))
     }
 
-    @Test("Moments that are missing, unexpected, of another shape or type: all of them in one error")
-    func wrongMoments() throws {
+    @Test("Optimizer state that is missing, unexpected, of another shape or type: all of them in one error")
+    func wrongOptimizerState() throws {
         let writer = try CheckpointWriter(
             path: path, configuration: SampleRun.configuration, provenance: "{}", tokenizer: nil)
-        func write(_ moment: Moment, _ tensors: DecoderWeights, except: Set<String>) throws {
-            try tensors.visitParameters { name, weight in
-                guard case .single(let matrix) = weight.storage, !except.contains(name) else { return }
-                try writer.writeMoment(moment, name, matrix)
+        func write(_ part: OptimizerStatePart, _ tensors: ModelWeights, except: Set<String>) throws {
+            for parameter in tensors.parameters where !except.contains(parameter.name) {
+                try writer.writeOptimizerState(part, parameter.name, parameter.weight.copy())
             }
         }
         let (query, norm) = ("model.layers.1.self_attn.q_proj.cola_a", "model.norm.weight")
-        try sample.weights.visitParameters { name, weight in
-            guard case .single(let matrix) = weight.storage else { return }
-            try writer.write(name, matrix)
-        }
-        try write(.first, sample.first, except: [query, norm])
-        try writer.writeMoment(.first, query, Matrix(rows: 3, columns: 6))
-        try writer.writeMoment(.first, "model.extra", Matrix(shape: [2], [1, 2]))
-        try write(.second, sample.second, except: ["lm_head.weight"])
+        for parameter in sample.weights.parameters { try writer.write(parameter.name, parameter.weight.copy()) }
+        try write(.first, sample.optimizer.firstMoment, except: [query, norm])
+        try writer.writeOptimizerState(.first, query, Matrix(rows: 3, columns: 6))
+        try writer.writeOptimizerState(.first, "model.extra", Matrix(shape: [2], [1, 2]))
+        try write(.second, sample.optimizer.secondMoment, except: ["lm_head.weight"])
         try writer.writeTraining(sample.state.group)
         try writer.finish()
         try edit(path) { file in
@@ -161,9 +165,7 @@ struct RunFileTests {
             #expect(H5Lmove(file, "optimizer/v/half", file, "optimizer/v/\(norm)", 0, 0) >= 0)
             _ = try HDF5Handle(H5Gcreate2(file, "optimizer/w", 0, 0, 0), closing: H5Gclose)
         }
-        let source = try RunFile.read(path: path).source
-        let (first, second) = (sample.emptyTensors(), sample.emptyTensors())
-        let error = runError { try RunFile.readMoments(from: source, into: first, second: second) }
+        let error = try optimizerError(RunFile.read(path: path).source)
         let problems = [
             "/optimizer/m/\(query): found f32 [3, 6], expected f32 [6, 3]",
             "/optimizer/m/\(norm): missing, expected [6]", "/optimizer/m/model.extra: unexpected",
@@ -173,20 +175,18 @@ struct RunFileTests {
         #expect(error == .tensors(path: path, problems: problems))
     }
 
-    @Test("A file without one of the moments, or both")
-    func missingMoments() throws {
+    @Test("A file without one part of the optimizer state, or both")
+    func missingOptimizerState() throws {
         for (name, problem) in [("optimizer/v", "/optimizer/v: missing"), ("optimizer", "/optimizer: missing")] {
             try sample.write(path)
             try edit(path) { #expect(H5Ldelete($0, name, 0) >= 0) }
-            let source = try RunFile.read(path: path).source
-            let (first, second) = (sample.emptyTensors(), sample.emptyTensors())
-            let error = runError { try RunFile.readMoments(from: source, into: first, second: second) }
+            let error = try optimizerError(RunFile.read(path: path).source)
             #expect(error == .tensors(path: path, problems: [problem]))
         }
     }
 
-    @Test("A moment that is not finite is refused by name")
-    func momentNotFinite() throws {
+    @Test("Optimizer state that is not finite is refused by name")
+    func optimizerStateNotFinite() throws {
         try sample.write(path)
         let name = "optimizer/v/model.layers.0.mlp.down_proj.bias"
         try edit(path) { file in
@@ -197,11 +197,11 @@ struct RunFileTests {
         #expect(error == .tensors(path: path, problems: ["/\(name): element [2] is nan"]))
     }
 
-    @Test("A flipped byte of a moment is an error that names it")
+    @Test("A flipped byte of the optimizer state is an error that names it")
     func flippedByte() throws {
         try sample.write(path)
-        guard case .single(let matrix) = sample.second[1, .gate, "cola_b"].storage else { return }
-        let pattern = Array(UnsafeRawBufferPointer(start: matrix.pointer + 2, count: 24))
+        let weight = try sample.optimizer.secondMoment.named("model.layers.1.mlp.gate_proj.cola_b")
+        let pattern = Array(UnsafeRawBufferPointer(start: weight.view.pointer + 2, count: 24))
         var content = try place.bytes("run.h5")
         let found = try #require(content.indices.dropLast(24).first { content[$0..<$0 + 24].elementsEqual(pattern) })
         content[found + 9] ^= 0x04
@@ -286,13 +286,9 @@ struct RunFileTests {
     }
 }
 
-extension DecoderWeights {
-    /// A tensor of a projection by the last part of its name.
-    fileprivate subscript(layer: Int, module: LinearModule, part: String) -> Weight {
-        var found: Weight?
-        visitParameters { name, weight in
-            if name == "model.layers.\(layer).\(module.rawValue).\(part)" { found = weight }
-        }
-        return found ?? embedding
+extension ModelWeights {
+    /// A parameter by its whole name.
+    func named(_ name: String) throws -> Weight {
+        try #require(parameters.first { $0.name == name }).weight
     }
 }

@@ -9,43 +9,43 @@ import Testing
 @testable import Training
 @testable import Transformer
 
-/// The model, moments and state of a run that never was.
+/// The model, optimizer state and state of a run that never was.
 struct SampleRun {
     static let configuration = """
         {"model_type": "cola", "hidden_size": 6, "intermediate_size": 11, "num_hidden_layers": 2,
          "num_attention_heads": 3, "num_key_value_heads": 1, "vocab_size": 13, "note": "größer"}
         """
 
-    let decoder: DecoderConfiguration
-    let weights: DecoderWeights
-    let first: DecoderWeights
-    let second: DecoderWeights
+    /// Low-rank but for one block's down projection, which has a bias.
+    let description: ModelDescription
+    let weights: ModelWeights
+    let optimizer: OptimizerState
     var state: TrainingState
 
     init(seed: UInt64 = 1) throws {
-        decoder = try DecoderConfiguration(json: Self.configuration, path: "sample")
-        weights = try Self.tensors(decoder, seed: seed * 1000)
-        first = try Self.tensors(decoder, seed: seed * 1000 + 300)
-        second = try Self.tensors(decoder, seed: seed * 1000 + 600)
+        description = try ModelDescription(json: Self.configuration, path: "sample").with { linear in
+            linear.role == .down
+                ? .init(rank: linear.block == 0 ? nil : 4, hasBias: linear.block == 0) : .init(rank: 2 + linear.block)
+        }
+        weights = Self.tensors(description, seed: seed * 1000)
+        optimizer = OptimizerState(
+            firstMoment: Self.tensors(description, seed: seed * 1000 + 300),
+            secondMoment: Self.tensors(description, seed: seed * 1000 + 600), step: 4)
         state = TrainingState(
             step: 5, tokens: 5 * 1023, cursor: 41, seed: .max - 3, skippedSteps: 1, optimizerSteps: 4,
             settings: ["learning_rate": 3e-4, "batch": 8, "schedule": ["warmup": 7, "name": "kosinusförmig"]],
             history: Self.history(steps: 5))
     }
 
-    /// Low-rank but for one layer's down projection, which has a bias.
-    private static func tensors(_ decoder: DecoderConfiguration, seed: UInt64) throws -> DecoderWeights {
-        let tensors = DecoderWeights(decoder, precision: .f32) { layer, module in
-            module == .down ? .init(rank: layer == 0 ? nil : 4, hasBias: layer == 0) : .init(rank: 2 + layer)
-        }
+    private static func tensors(_ description: ModelDescription, seed: UInt64) -> ModelWeights {
+        let tensors = ModelWeights(description, precision: .f32)
         var seed = seed
-        tensors.visitParameters { name, weight in
+        for weight in tensors.parameters.map(\.weight) {
             seed += 1
             weight.fillNormal(deviation: 1, seed: seed)
-            guard case .single(let matrix) = weight.storage else { return }
             // Numbers that anything but a copy would change.
-            matrix.pointer[0] = -0.0
-            if matrix.count > 1 { matrix.pointer[1] = .leastNonzeroMagnitude }
+            weight.view[0, 0] = -0.0
+            weight.view[0, 1] = .leastNonzeroMagnitude
         }
         return tensors
     }
@@ -67,27 +67,24 @@ struct SampleRun {
 
     func write(_ path: String) throws {
         try RunFile.write(
-            path: path, configuration: Self.configuration, provenance: #"{"seed": 7}"#,
-            tokenizer: .sentencepiece([10, 0, 255]), weights: weights, firstMoments: first, secondMoments: second,
-            state: state)
-    }
-
-    /// Memory for what a file holds.
-    func emptyTensors() -> DecoderWeights {
-        DecoderWeights(decoder, precision: .f32) { layer, module in
-            .init(rank: weights.layers[layer][module].rank, hasBias: weights.layers[layer][module].bias != nil)
-        }
+            path: path,
+            .init(
+                configuration: Self.configuration, provenance: #"{"seed": 7}"#, tokenizer: .sentencepiece([10, 0, 255])),
+            weights: weights, optimizer: optimizer, state: state)
     }
 }
 
 /// Every element of every tensor by its bits, which unlike numbers can all be compared.
-func bits(_ tensors: DecoderWeights) -> [String: [UInt32]] {
-    var bits: [String: [UInt32]] = [:]
-    tensors.visitParameters { name, weight in
-        guard case .single(let matrix) = weight.storage else { return }
-        bits[name] = matrix.buffer.map(\.bitPattern)
+func bits(_ tensors: ModelWeights) -> [String: [UInt32]] {
+    Dictionary(
+        uniqueKeysWithValues: tensors.parameters.map { ($0.name, $0.weight.elements.map(\.bitPattern)) })
+}
+
+extension Weight {
+    /// All elements row by row, those in bfloat16 widened.
+    var elements: [Float] {
+        copy().elements
     }
-    return bits
 }
 
 /// The error that `body` throws, if it is one of a checkpoint.

@@ -68,18 +68,4 @@ struct ScheduleTests {
         for warmup in [-1, 10] { #expect(name(warmup: warmup) == "warm-up steps") }
         for total in [0, -3, .max] { #expect(name(warmup: 0, total: total) == "steps") }
     }
-
-    @Test("Is written and read as JSON, and checked when read")
-    func coding() throws {
-        let schedule = try LearningRateSchedule(peak: 6e-4, warmupSteps: 7, totalSteps: 100, shape: .linear, floor: 0)
-        let data = try JSONEncoder().encode(schedule)
-        #expect(try JSONDecoder().decode(LearningRateSchedule.self, from: data) == schedule)
-        let text = String(decoding: data, as: UTF8.self)
-        let damaged = text.replacingOccurrences(of: "\"warmupSteps\":7", with: "\"warmupSteps\":700")
-        #expect(damaged != text)
-        #expect(
-            throws: TrainingError.setting(
-                name: "warm-up steps", found: "700", expected: "from 0 to the run's 100 steps")
-        ) { try JSONDecoder().decode(LearningRateSchedule.self, from: Data(damaged.utf8)) }
-    }
 }

@@ -9,8 +9,7 @@ import Transformer
 
 /// A tiny model, its data and settings, from which trainers are made.
 struct TrainerSample {
-    let configuration: DecoderConfiguration
-    var rank: Int?
+    var description: ModelDescription
     var settings: TrainingSettings
     let data: TrainingData
 
@@ -26,8 +25,7 @@ struct TrainerSample {
              "num_attention_heads": 3, "num_key_value_heads": 1, "vocab_size": \(Self.vocabulary),
              "tie_word_embeddings": \(isTied), "cola_activation": "\(placement.rawValue)"}
             """
-        configuration = try DecoderConfiguration(json: json, path: "sample")
-        self.rank = rank
+        description = try ModelDescription(json: json, path: "sample").with(rank: rank)
         settings = TrainingSettings(
             schedule: try LearningRateSchedule(peak: 1e-2, warmupSteps: 2, totalSteps: steps),
             optimizer: .init(learningRate: 1e-2, weightDecay: 0.1))
@@ -53,10 +51,44 @@ struct TrainerSample {
         }
     }
 
-    func masters() -> DecoderWeights { DecoderWeights(configuration, rank: rank, seed: settings.seed) }
+    /// The same with blocks that are not LLaMA's.
+    enum Other: CaseIterable {
+        /// LayerNorms with biases, no gate, learned positions, no rotation.
+        case ungated
+        /// Norms before and behind, norms of heads and a window in the first block alone.
+        case sandwiched
+    }
+
+    init(_ other: Other, rank: Int? = nil) throws {
+        try self.init(rank: rank)
+        let norm =
+            other == .ungated
+            ? NormDescription(.layer, epsilon: 1e-5, hasBias: true) : NormDescription(.rms, epsilon: 1e-6, offset: 1)
+        description.finalNorm = norm
+        description.positionRows = other == .ungated ? 11 : nil
+        description.blocks = description.blocks.indices.map { index in
+            var attention = description.blocks[index].attention
+            let isFirst = index == 0
+            switch other {
+            case .ungated: attention.rotary = nil
+            case .sandwiched: (attention.window, attention.headNorm) = isFirst ? (4, norm) : (nil, nil)
+            }
+            let outer = other == .ungated ? nil : norm
+            return BlockDescription(
+                index: index, hiddenSize: 18,
+                norms: .init(
+                    attentionInput: norm, attentionOutput: outer, feedForwardInput: norm, feedForwardOutput: outer),
+                attention: attention,
+                feedForward: .init(width: 29 + index, isGated: other != .ungated, activation: .geluTanh),
+                hasBias: { _ in other == .ungated })
+        }
+        description = description.with { .init(rank: rank, hasBias: $0.hasBias) }
+    }
+
+    func masters() -> ModelWeights { ModelWeights(description, seed: settings.seed) }
 
     func trainer() throws -> Trainer {
-        try Trainer(configuration, masters: masters(), data: data, settings: settings, record: ["note": "kept"])
+        try Trainer(masters: masters(), data: data, settings: settings, record: ["note": "kept"])
     }
 }
 
@@ -79,16 +111,12 @@ extension Trainer {
         return records
     }
 
-    /// The moments, by way of a file.
-    func moments() throws -> (first: DecoderWeights, second: DecoderWeights) {
+    /// The optimizer state, by way of a file.
+    func optimizerState() throws -> OptimizerState {
         let place = try TemporaryFolder()
         try save(to: place.file("run.h5"), configuration: "{}", provenance: "{}", tokenizer: nil)
         let source = try HDF5Checkpoint(path: place.file("run.h5"))
-        let (first, second) = (
-            DecoderWeights(like: masters, precision: .f32), DecoderWeights(like: masters, precision: .f32)
-        )
-        try RunFile.readMoments(from: source, into: first, second: second)
-        return (first, second)
+        return try RunFile.optimizerState(from: source, like: masters, step: state.optimizerSteps)
     }
 }
 
@@ -101,19 +129,14 @@ struct TwinOptimizer {
     private(set) var firstBounds: [[Double]]
     private(set) var secondBounds: [[Double]]
 
-    init(_ weights: DecoderWeights) {
+    init(_ weights: ModelWeights) {
         w = TwinOptimizer.elements(weights)
         let zeros = w.map { [Double](repeating: 0, count: $0.count) }
         (m, v, weightBounds, firstBounds, secondBounds) = (zeros, zeros, zeros, zeros, zeros)
     }
 
-    static func elements(_ weights: DecoderWeights) -> [[Double]] {
-        var elements: [[Double]] = []
-        weights.visitParameters { _, weight in
-            guard case .single(let matrix) = weight.storage else { return }
-            elements.append(matrix.buffer.map(Double.init))
-        }
-        return elements
+    static func elements(_ weights: ModelWeights) -> [[Double]] {
+        weights.parameters.map { $0.weight.elements.map(Double.init) }
     }
 
     /// One step with the gradients that the trainer had. What a step starts with is off already; each step adds its own
@@ -139,4 +162,10 @@ struct TwinOptimizer {
             }
         }
     }
+}
+
+/// The error that `body` throws, if it is one of training.
+func trainingError(_ body: () throws -> Void) -> TrainingError? {
+    do { try body() } catch { return error as? TrainingError }
+    return nil
 }

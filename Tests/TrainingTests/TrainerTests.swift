@@ -16,17 +16,17 @@ struct TrainerTests {
         let trainer = try sample.trainer()
         var twin = TwinOptimizer(trainer.masters)
         // Gradients at the trainer's own weights.
-        let decoder = Decoder(sample.configuration, trainer.masters)
-        let workspace = TrainingWorkspace(decoder, mode: .plain, maximumTokens: 33, longestSequence: 11)
-        let gradients = DecoderWeights(like: trainer.masters, precision: .f32)
+        let model = LanguageModel(trainer.masters)
+        let workspace = TrainingWorkspace(model, mode: .plain, maximumTokens: 33, longestSequence: 11)
+        let gradients = ModelWeights(like: trainer.masters, precision: .f32)
         let clock = ticks()
         for step in 1...6 {
             var sum = 0.0
             for part in 0..<2 {
                 let batch = try data.batch(from: (step - 1) * 6 + part * 3, count: 3)
-                sum += decoder.lossAndGradients(
-                    of: batch.tokens, targets: batch.targets, scale: 1.0 / 66, in: workspace, into: gradients,
-                    accumulating: part > 0)
+                sum += model.lossAndGradients(
+                    of: batch.tokens, targets: batch.targets, scale: 1.0 / 66, in: workspace,
+                    ModelGradients(into: gradients, accumulating: part > 0))
             }
             let g = TwinOptimizer.elements(gradients)
             let norm = g.joined().reduce(0) { $0 + $1 * $1 }.squareRoot()
@@ -46,20 +46,18 @@ struct TrainerTests {
                 .init(
                     rate: rate, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, decay: 0.1, scale: scale, step: step))
         }
-        func check(_ found: DecoderWeights, _ expected: [[Double]], _ bounds: [[Double]], _ what: String) {
-            var index = 0
-            found.visitParameters { name, weight in
-                guard case .single(let matrix) = weight.storage else { return }
+        func check(_ found: ModelWeights, _ expected: [[Double]], _ bounds: [[Double]], _ what: String) {
+            #expect(found.parameters.count == expected.count)
+            for (index, parameter) in found.parameters.enumerated() {
                 expectClose(
-                    matrix.buffer.map(Double.init), expected[index], within: bounds[index], "\(what) \(name)")
-                index += 1
+                    parameter.weight.elements.map(Double.init), expected[index], within: bounds[index],
+                    "\(what) \(parameter.name)")
             }
-            #expect(index == expected.count)
         }
         check(trainer.masters, twin.w, twin.weightBounds, "weights")
-        let moments = try trainer.moments()
-        check(moments.first, twin.m, twin.firstBounds, "m")
-        check(moments.second, twin.v, twin.secondBounds, "v")
+        let optimizer = try trainer.optimizerState()
+        check(optimizer.firstMoment, twin.m, twin.firstBounds, "m")
+        check(optimizer.secondMoment, twin.v, twin.secondBounds, "v")
         // The bounds would not let a wrong step pass: they are far below what a step moves.
         #expect((twin.weightBounds.joined().max() ?? 1) < 1e-4)
         #expect(trainer.isFinished && trainer.state.cursor == 36 && trainer.state.optimizerSteps == 6)
@@ -75,19 +73,17 @@ struct TrainerTests {
             // Powers of two: products are the same numbers with another exponent.
             let (a, b) = (Double(size), 1 / Double(size))
             func scale(_ name: String) -> Double { name.hasSuffix("cola_a") ? a : name.hasSuffix("cola_b") ? b : 1 }
-            masters.visitParameters { name, weight in
-                guard case .single(let matrix) = weight.storage else { return }
-                for i in 0..<matrix.count { matrix.pointer[i] *= Float(scale(name)) }
+            for parameter in masters.parameters {
+                let values = parameter.weight.elements.map { $0 * Float(scale(parameter.name)) }
+                parameter.weight.setElements(values)
             }
             sample.settings.optimizer = ordinary
             if isBySize { sample.settings.optimizer.groups = ParameterGroup.bySize(of: masters) }
             let trainer = try Trainer(
-                sample.configuration, masters: masters, data: sample.data, settings: sample.settings)
+                masters: masters, data: sample.data, settings: sample.settings)
             let records = try trainer.steps()
-            var weights: [[Double]] = []
-            trainer.masters.visitParameters { name, weight in
-                guard case .single(let matrix) = weight.storage else { return }
-                weights.append(matrix.buffer.map { Double($0) / scale(name) })
+            let weights = trainer.masters.parameters.map { parameter in
+                parameter.weight.elements.map { Double($0) / scale(parameter.name) }
             }
             return (records.map(\.loss), records.map(\.gradientNorm), weights)
         }
@@ -138,12 +134,12 @@ struct TrainerTests {
             let trainer = try sample.trainer()
             let count = min(limit, sample.data.evaluationCount)
             #expect(sample.data.evaluationCount == 8)
-            let decoder = Decoder(sample.configuration, sample.masters())
-            let workspace = TrainingWorkspace(decoder, mode: .plain, maximumTokens: 11, longestSequence: 11)
+            let model = LanguageModel(sample.masters())
+            let workspace = TrainingWorkspace(model, mode: .plain, maximumTokens: 11, longestSequence: 11)
             var losses: [Double] = []
             for place in 0..<count {
                 let batch = try sample.data.evaluationBatch(place..<place + 1)
-                losses += decoder.losses(of: batch.tokens, targets: batch.targets, in: workspace).compactMap { $0 }
+                losses += model.losses(of: batch.tokens, targets: batch.targets, in: workspace).compactMap { $0 }
             }
             #expect(losses.count == 11 * count)
             expectClose(
@@ -164,15 +160,36 @@ struct TrainerTests {
         let settings = try TrainingSettings(state.settings, path: "run.h5")
         #expect(settings == sample.settings && state.settings["note"] == "kept")
         let rest = try Trainer(
-            resuming: source, sample.configuration, data: sample.data, settings: settings, state: state)
+            resuming: source, sample.description, data: sample.data, settings: settings, state: state)
         expectIdentical(rest.state, part.state)
         try rest.steps()
         expectEqual(bits(rest.masters), bits(whole.masters))
-        let (moments, expected) = (try rest.moments(), try whole.moments())
-        expectEqual(bits(moments.first), bits(expected.first), "m")
-        expectEqual(bits(moments.second), bits(expected.second), "v")
+        let (optimizer, expected) = (try rest.optimizerState(), try whole.optimizerState())
+        expectEqual(bits(optimizer.firstMoment), bits(expected.firstMoment), "m")
+        expectEqual(bits(optimizer.secondMoment), bits(expected.secondMoment), "v")
         #expect(rest.state.history.map(\.loss) == records.map(\.loss))
         #expect(rest.state.cursor == whole.state.cursor)
+    }
+
+    @Test(
+        "A model of another family learns, and is resumed to the same bits", arguments: TrainerSample.Other.allCases,
+        [nil, 5])
+    func otherFamilies(other: TrainerSample.Other, rank: Int?) throws {
+        var sample = try TrainerSample(other, rank: rank)
+        sample.settings.schedule = try LearningRateSchedule(peak: 1e-2, warmupSteps: 2, totalSteps: 40)
+        sample.settings.optimizer.groups = ParameterGroup.withoutDecayOfVectors(in: sample.masters())
+        let (whole, part) = (try sample.trainer(), try sample.trainer())
+        let records = try whole.steps()
+        #expect(records[39].loss < records[0].loss - 0.5)
+        try part.steps(20)
+        let place = try TemporaryFolder()
+        try part.save(to: place.file("run.h5"), configuration: "{}", provenance: "{}", tokenizer: nil)
+        let (source, state) = try RunFile.read(path: place.file("run.h5"))
+        let rest = try Trainer(
+            resuming: source, sample.description, data: sample.data, settings: sample.settings, state: state)
+        try rest.steps()
+        expectEqual(bits(rest.masters), bits(whole.masters))
+        #expect(rest.state.history.map(\.loss) == records.map(\.loss))
     }
 
     @Test("Counters that do not fit each other are found when resuming")
@@ -188,7 +205,7 @@ struct TrainerTests {
             change(&state)
             let error = runError {
                 _ = try Trainer(
-                    resuming: source, sample.configuration, data: sample.data, settings: sample.settings, state: state)
+                    resuming: source, sample.description, data: sample.data, settings: sample.settings, state: state)
             }
             guard case .invalid(_, let place, let words, _) = error else {
                 Issue.record("\(attribute): \(String(describing: error))")
@@ -207,8 +224,7 @@ struct TrainerTests {
 
     /// Makes the loss overflow, or undoes it.
     private func overflow(_ trainer: Trainer, _ value: Float = 3e38) {
-        guard case .single(let norm) = trainer.masters.norm.storage else { return }
-        norm.buffer.update(repeating: value)
+        trainer.masters.norm.weight.fill { value }
     }
 
     @Test("A step whose loss is no number changes nothing, and the data is passed over")
@@ -216,14 +232,14 @@ struct TrainerTests {
         let trainer = try TrainerSample().trainer()
         try trainer.steps(2)
         overflow(trainer)
-        let (weights, moments, before) = (bits(trainer.masters), try trainer.moments(), trainer.state)
+        let (weights, optimizer, before) = (bits(trainer.masters), try trainer.optimizerState(), trainer.state)
         let record = try trainer.steps(1)[0]
         #expect(!record.loss.isFinite || !record.gradientNorm.isFinite)
         expectEqual(bits(trainer.masters), weights)
-        let after = try trainer.moments()
-        expectEqual(bits(after.first), bits(moments.first), "m")
-        expectEqual(bits(after.second), bits(moments.second), "v")
-        #expect(bits(after.first).values.contains { $0.contains { $0 != 0 } })
+        let after = try trainer.optimizerState()
+        expectEqual(bits(after.firstMoment), bits(optimizer.firstMoment), "m")
+        expectEqual(bits(after.secondMoment), bits(optimizer.secondMoment), "v")
+        #expect(bits(after.firstMoment).values.contains { $0.contains { $0 != 0 } })
         let state = trainer.state
         #expect(state.step == 3 && state.skippedSteps == 1 && state.optimizerSteps == 2)
         #expect(state.cursor == before.cursor + 6 && state.tokens == before.tokens + 66)
@@ -248,7 +264,7 @@ struct TrainerTests {
         try trainer.save(to: place.file("run.h5"), configuration: "{}", provenance: "{}", tokenizer: nil)
         let (source, state) = try RunFile.read(path: place.file("run.h5"))
         let resumed = try Trainer(
-            resuming: source, sample.configuration, data: sample.data, settings: sample.settings, state: state)
+            resuming: source, sample.description, data: sample.data, settings: sample.settings, state: state)
         for run in [trainer, resumed] {
             #expect(run.divergence == nil)
             try run.steps(1)
@@ -258,6 +274,36 @@ struct TrainerTests {
             }
             #expect(step == 7 && reason.contains("not finite, for 3 steps in a row"))
             #expect(run.state.optimizerSteps == 2 && run.state.skippedSteps == 5)
+        }
+    }
+
+    @Test("A model with learned positions takes no longer sequences")
+    func positions() throws {
+        var (sample, description) = (try TrainerSample(), try TrainerSample().description)
+        for (rows, isTaken) in [(10, false), (11, true)] {
+            description.positionRows = rows
+            let masters = ModelWeights(description, seed: 1)
+            let error = trainingError {
+                _ = try Trainer(masters: masters, data: sample.data, settings: sample.settings)
+            }
+            #expect((error == nil) == isTaken)
+            guard !isTaken else { continue }
+            guard case .setting("sequence length", "11", let expected) = error else {
+                Issue.record("\(String(describing: error))")
+                continue
+            }
+            #expect(expected.hasPrefix("at most 10,"))
+        }
+        // A teacher's positions count as well.
+        description.positionRows = 10
+        sample.settings.teacherShare = 0.5
+        let teacher = LanguageModel(ModelWeights(description, seed: 1))
+        let error = trainingError {
+            _ = try Trainer(masters: sample.masters(), data: sample.data, settings: sample.settings, teacher: teacher)
+        }
+        guard case .setting("sequence length", _, _) = error else {
+            Issue.record("\(String(describing: error))")
+            return
         }
     }
 

@@ -4,8 +4,8 @@ import Testing
 
 @Suite("Keys of a configuration that are not read")
 struct ConfigurationKeysTests {
-    private func read(_ key: String, _ value: String) throws(TransformerError) -> DecoderConfiguration {
-        try DecoderConfiguration(json: ConfigurationTests.text([key: value]), path: "c.json")
+    private func read(_ key: String, _ value: String) throws(TransformerError) -> ModelDescription {
+        try ModelDescription(json: ConfigurationTests.text([key: value]), path: "c.json")
     }
 
     /// Keys of relatives of the family that change what is computed, each with a value that does.

@@ -3,7 +3,7 @@ import Testing
 @testable import Tensors
 @testable import Transformer
 
-@Suite("Decoder configuration")
+@Suite("Configurations")
 struct ConfigurationTests {
     /// The text of a valid configuration with some values replaced; nil takes a key out.
     static func text(_ changes: [String: String?] = [:]) -> String {
@@ -16,57 +16,82 @@ struct ConfigurationTests {
         return "{" + members.sorted().joined(separator: ", ") + "}"
     }
 
-    private func read(_ changes: [String: String?] = [:]) throws(TransformerError) -> DecoderConfiguration {
-        try DecoderConfiguration(json: Self.text(changes), path: "some/config.json")
+    private func rotary(_ changes: [String: String?]) throws -> RotaryConfiguration {
+        try #require(try read(changes).blocks[0].attention.rotary)
+    }
+
+    private func read(_ changes: [String: String?] = [:]) throws(TransformerError) -> ModelDescription {
+        try ModelDescription(json: Self.text(changes), path: "some/config.json")
     }
 
     @Test("Reads every value")
     func values() throws {
-        let configuration = try read([
+        let model = try read([
             "head_dim": "10", "rope_theta": "5000", "tie_word_embeddings": "true", "max_position_embeddings": "2048",
             "only_lr_act": "true", "hidden_act": #""silu""#,
         ])
-        #expect(configuration.hiddenSize == 24 && configuration.intermediateSize == 56 && configuration.layers == 3)
-        #expect(configuration.heads == 6 && configuration.keyValueHeads == 2 && configuration.headSize == 10)
-        #expect(configuration.queryWidth == 60 && configuration.keyValueWidth == 20)
-        #expect(configuration.vocabularySize == 61 && configuration.normEpsilon == 1e-5)
-        #expect(configuration.tiesEmbedding && configuration.maximumPositions == 2048)
-        #expect(configuration.placement == .inner && configuration.modelType == "llama")
-        #expect(configuration.rotary.base == 5000 && configuration.rotary.scaling == .none)
-        #expect(configuration.shape(of: .query) == (24, 60) && configuration.shape(of: .value) == (24, 20))
-        #expect(configuration.shape(of: .output) == (60, 24) && configuration.shape(of: .down) == (56, 24))
-        #expect(configuration.shape(of: .gate) == (24, 56))
+        let norm = NormDescription(.rms, epsilon: 1e-5)
+        #expect(model.hiddenSize == 24 && model.vocabularySize == 61 && model.blocks.count == 3)
+        #expect(model.tiesEmbedding && model.maximumPositions == 2048 && model.finalNorm == norm)
+        #expect(model.placement == .inner && model.modelType == "llama" && model.family == "llama")
+        #expect(model.embeddingScale == 1 && model.positionRows == nil)
+        var attention = AttentionDescription(heads: 6, keyValueHeads: 2, headSize: 10)
+        attention.rotary = RotaryConfiguration(base: 5000)
+        for (index, block) in model.blocks.enumerated() {
+            #expect(block.attention == attention)
+            #expect(block.norms == .init(attentionInput: norm, feedForwardInput: norm))
+            #expect(block.feedForward == FeedForwardDescription(width: 56, isGated: true, activation: .identity))
+            #expect(
+                block.linears == [
+                    LinearLayer(block: index, .query, inputs: 24, outputs: 60),
+                    LinearLayer(block: index, .key, inputs: 24, outputs: 20),
+                    LinearLayer(block: index, .value, inputs: 24, outputs: 20),
+                    LinearLayer(block: index, .output, inputs: 60, outputs: 24),
+                    LinearLayer(block: index, .gate, inputs: 24, outputs: 56),
+                    LinearLayer(block: index, .up, inputs: 24, outputs: 56),
+                    LinearLayer(block: index, .down, inputs: 56, outputs: 24),
+                ])
+        }
     }
 
     @Test("Missing and null values have the defaults of the model family")
     func defaults() throws {
-        let configuration = try read([
+        let model = try read([
             "model_type": nil, "num_key_value_heads": "null", "rms_norm_eps": nil, "sliding_window": "null",
             "rope_scaling": "null", "max_position_embeddings": nil,
         ])
-        #expect(configuration.modelType == "llama" && configuration.keyValueHeads == 6 && configuration.headSize == 4)
-        #expect(configuration.normEpsilon == 1e-6 && !configuration.tiesEmbedding && configuration.placement == .both)
-        #expect(configuration.maximumPositions == nil && configuration.rotary.base == 10000)
+        var attention = AttentionDescription(heads: 6, keyValueHeads: 6, headSize: 4)
+        attention.rotary = RotaryConfiguration(base: 10000)
+        #expect(model.modelType == "llama" && model.blocks.allSatisfy { $0.attention == attention })
+        #expect(model.finalNorm.epsilon == 1e-6 && !model.tiesEmbedding && model.placement == .both)
+        #expect(model.maximumPositions == nil && model.blocks[0].feedForward.activation == .silu)
     }
 
     @Test("Placements of σ by their own key and by the paper's", arguments: ActivationPlacement.allCases)
     func placements(placement: ActivationPlacement) throws {
-        let configuration = try read(["cola_activation": "\"\(placement.rawValue)\"", "only_lr_act": "true"])
-        #expect(configuration.placement == placement)
+        let text = "\"\(placement.rawValue)\""
+        let model = try read(["cola_activation": text, "only_lr_act": "true"])
+        #expect(model.placement == placement)
         #expect(try read(["only_lr_act": "false"]).placement == .both)
-        let inner = LinearModule.allCases.filter { placement.hasInnerActivation($0) }
-        switch placement {
-        case .both: #expect(placement.hasOuterActivation && inner.count == 7)
-        case .inner: #expect(!placement.hasOuterActivation && inner.count == 7)
-        case .reduced: #expect(!placement.hasOuterActivation && inner == [.gate])
-        case .original: #expect(placement.hasOuterActivation && inner.isEmpty)
+        let plain = try ModelDescription(
+            json: RandomModel(name: "", modelType: "gpt2", placement: placement).json, path: "")
+        for (model, act, first) in [(model, Activation.silu, LinearRole.gate), (plain, .geluTanh, .up)] {
+            let outer = model.blocks[0].feedForward.activation
+            #expect(model.linears.allSatisfy { !$0.isLowRank })
+            let inner = model.with(rank: 5).blocks[0].linears.filter { $0.bottleneck!.isActivated }.map(\.role)
+            switch placement {
+            case .both: #expect(outer == act && inner == model.blocks[0].linears.map(\.role))
+            case .inner: #expect(outer == .identity && inner == model.blocks[0].linears.map(\.role))
+            case .reduced: #expect(outer == .identity && inner == [first])
+            case .original: #expect(outer == act && inner.isEmpty)
+            }
         }
     }
 
     @Test("Scalings of rotation, old and new spelling")
-    func rotary() throws {
+    func scalings() throws {
         let linear = #"{"type": "linear", "factor": 4}"#
-        #expect(try read(["rope_scaling": linear]).rotary.scaling == .linear(factor: 4))
+        #expect(try rotary(["rope_scaling": linear]).scaling == .linear(factor: 4))
         let llama3 = """
             {"rope_type": "llama3", "rope_theta": 500000, "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4,
              "original_max_position_embeddings": 32}
@@ -74,14 +99,14 @@ struct ConfigurationTests {
         let expected = RotaryConfiguration.Scaling.llama3(factor: 8, low: 1, high: 4, originalPositions: 32)
         for place in ["rope_parameters", "rope_scaling"] {
             for outside in [nil, "null", "5e5"] {
-                let read = try read([place: llama3, "rope_theta": outside])
-                #expect(read.rotary.scaling == expected && read.rotary.base == 500000, "\(place)")
+                let read = try rotary([place: llama3, "rope_theta": outside])
+                #expect(read.scaling == expected && read.base == 500000, "\(place)")
             }
         }
-        #expect(try read(["rope_parameters": llama3, "rope_scaling": llama3]).rotary.scaling == expected)
+        #expect(try rotary(["rope_parameters": llama3, "rope_scaling": llama3]).scaling == expected)
         let positions = llama3.replacing(#""original_max_position_embeddings": 32"#, with: #""x": null"#)
-        let fallback = try read(["rope_scaling": positions, "max_position_embeddings": "64"])
-        #expect(fallback.rotary.scaling == .llama3(factor: 8, low: 1, high: 4, originalPositions: 64))
+        let fallback = try rotary(["rope_scaling": positions, "max_position_embeddings": "64"])
+        #expect(fallback.scaling == .llama3(factor: 8, low: 1, high: 4, originalPositions: 64))
     }
 
     @Test("Parameters of the rotation by kind of layer, and the share of a head that is rotated")
@@ -89,14 +114,14 @@ struct ConfigurationTests {
         let nested =
             #"{"full_attention": {"rope_theta": 8, "rope_type": "linear", "factor": 2},"#
             + #" "sliding_attention": {"rope_theta": 9, "rope_type": "default"}}"#
-        let read = try read(["rope_parameters": nested, "layer_types": #"["full_attention"]"#])
-        #expect(read.rotary.base == 8 && read.rotary.scaling == .linear(factor: 2) && read.rotary.share == 1)
+        let read = try rotary(["rope_parameters": nested, "layer_types": #"["full_attention"]"#])
+        #expect(read.base == 8 && read.scaling == .linear(factor: 2) && read.share == 1)
         for changes in [
             ["partial_rotary_factor": "0.5"], ["rope_parameters": #"{"partial_rotary_factor": 0.5}"#],
             ["rope_scaling": #"{"partial_rotary_factor": 0.5, "rope_type": "default"}"#],
             ["rope_parameters": #"{"full_attention": {"partial_rotary_factor": 0.5}}"#],
         ] {
-            let rotary = try self.read(changes).rotary
+            let rotary = try rotary(changes)
             #expect(rotary.share == 0.5 && rotary.rotatedSize(of: 4) == 2 && rotary.base == 10000)
         }
     }
@@ -165,18 +190,21 @@ struct ConfigurationTests {
             Wrong(
                 ["layer_types": #"["full_attention", "sliding_attention", "full_attention"]"#], "layer_types",
                 "sliding_attention", "full_attention in all layers"),
-            Wrong(
-                [
-                    "sliding_window": "9", "model_type": #""qwen2""#, "use_sliding_window": "true",
-                    "max_window_layers": "2",
-                ],
-                "sliding_window", "9.0", "none: attention here sees all earlier tokens"),
             Wrong(["rope_theta": "0"], "rope_theta", "0.0", "a positive number"),
             Wrong(["rope_theta": "true"], "rope_theta", "true", "a number"),
             Wrong(["rope_scaling": "7"], "rope_scaling", "7", "an object"),
             Wrong(
-                ["rope_scaling": #"{"rope_type": "yarn"}"#], "rope_scaling.rope_type", "yarn",
-                "default, linear or llama3"),
+                ["rope_scaling": #"{"rope_type": "longrope"}"#], "rope_scaling.rope_type", "longrope",
+                "default, linear, dynamic, yarn or llama3"),
+            Wrong(
+                ["rope_scaling": #"{"rope_type": "yarn", "factor": 2}"#],
+                "rope_scaling.original_max_position_embeddings", "nothing", "a positive number"),
+            Wrong(
+                ["rope_scaling": #"{"rope_type": "dynamic"}"#, "max_position_embeddings": "9"], "rope_scaling.factor",
+                "nothing", "a positive number"),
+            Wrong(
+                ["rope_scaling": #"{"rope_type": "dynamic", "factor": 2, "beta_fast": 3}"#], "rope_scaling.beta_fast",
+                "3", "nothing: dynamic scaling has no such value"),
             Wrong(["rope_scaling": #"{"type": "linear"}"#], "rope_scaling.factor", "nothing", "a positive number"),
             Wrong(
                 ["rope_parameters": #"{"rope_type": "linear", "factor": -2}"#], "rope_parameters.factor", "-2.0",
@@ -200,27 +228,37 @@ struct ConfigurationTests {
                 == "some/config.json: configuration: \(wrong.key): found \(wrong.found), expected \(wrong.expected)")
     }
 
-    @Test("A sliding window that is switched off is no error, as in Qwen2")
-    func unusedWindow() throws {
-        _ = try read(["sliding_window": "128", "use_sliding_window": "false"])
-        _ = try read(["sliding_window": "128", "model_type": #""qwen2""#])
-        // The window is that of layers from the third on, of which there are none.
-        _ = try read([
-            "sliding_window": "9", "model_type": #""qwen2""#, "use_sliding_window": "true", "max_window_layers": "3",
-        ])
+    @Test("Windows block by block, and where they are switched off")
+    func windows() throws {
+        func windows(_ changes: [String: String?]) throws -> [Int?] {
+            try read(changes).blocks.map(\.attention.window)
+        }
+        #expect(try windows(["sliding_window": "128", "use_sliding_window": "false"]) == [nil, nil, nil])
+        #expect(try windows(["sliding_window": "128", "model_type": #""qwen2""#]) == [nil, nil, nil])
+        for family in [#""qwen2""#, #""qwen3""#] {
+            let used = ["sliding_window": "9", "model_type": family, "use_sliding_window": "true"]
+            #expect(try windows(used.merging(["max_window_layers": "1"]) { $1 }) == [nil, 9, 9])
+            #expect(try windows(used.merging(["max_window_layers": "3"]) { $1 }) == [nil, nil, nil])
+            let kinds = #"["sliding_attention", "full_attention", "sliding_attention"]"#
+            #expect(try windows(used.merging(["layer_types": kinds]) { $1 }) == [9, nil, 9])
+        }
+        let mistral = #""mistral""#
+        #expect(try windows(["sliding_window": "9", "model_type": mistral]) == [9, 9, 9])
+        #expect(try windows(["sliding_window": "null", "model_type": mistral]) == [nil, nil, nil])
+        #expect(try windows(["model_type": mistral]) == [4096, 4096, 4096])
     }
 
-    @Test("Another family is named, with those that are known", arguments: ["gpt2", "mixtral", "Llama", ""])
+    @Test("Another family is named, with those that are known", arguments: ["olmo2", "mixtral", "Llama", ""])
     func architecture(name: String) {
         let error = TransformerError.architecture(path: "some/config.json", found: name)
         #expect(throws: error) { try read(["model_type": "\"\(name)\""]) }
-        #expect(DecoderConfiguration.supportedModelTypes.allSatisfy { error.description.contains($0) })
+        #expect(Family.supportedModelTypes.allSatisfy { error.description.contains($0) })
     }
 
     @Test("Text that is no JSON, and JSON that is no object", arguments: ["", "{", "nonsense", "[1, 2]", "3", "null"])
     func noObject(text: String) {
         do throws(TransformerError) {
-            _ = try DecoderConfiguration(json: text, path: "c.json")
+            _ = try ModelDescription(json: text, path: "c.json")
             Issue.record("read \(text)")
         } catch {
             guard case .configuration("c.json", "config", let found, let expected) = error else {

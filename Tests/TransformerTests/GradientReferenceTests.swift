@@ -12,11 +12,11 @@ struct GradientReferenceTests {
     func everyElement(name: String) throws {
         let reference = try Reference(name)
         let expected = try Reference.gradients(name)
-        let decoder = try Decoder(from: try Reference.model(name))
-        let isLowRank = decoder.weights.layers[0][.query].rank != nil
-        let tolerance = tolerance(decoder, reference.batch)
+        let model = try LanguageModel(from: try Reference.model(name))
+        let isLowRank = model.description.isLowRank
+        let tolerance = tolerance(model, reference.batch)
         for mode in MemoryMode.allCases where mode != .colaM || isLowRank {
-            let found = gradients(decoder, reference, mode)
+            let found = gradients(model, reference, mode)
             #expect(found.keys.sorted() == expected.keys.sorted())
             for (parameter, expected) in expected.sorted(by: { $0.key < $1.key }) {
                 let size = expected.map { abs($0) }.max() ?? 0
@@ -29,8 +29,8 @@ struct GradientReferenceTests {
 
     @Test("The bound is so narrow that a change of sign is seen in nearly every element", arguments: Reference.names)
     func bound(name: String) throws {
-        let decoder = try Decoder(from: try Reference.model(name))
-        let tolerance = tolerance(decoder, try Reference(name).batch)
+        let model = try LanguageModel(from: try Reference.model(name))
+        let tolerance = tolerance(model, try Reference(name).batch)
         for (parameter, values) in try Reference.gradients(name) {
             // The embedding's rows of ids that are not in the batch are exactly 0.
             let sizes = values.map { abs($0) }.filter { $0 > 0 }
@@ -42,37 +42,33 @@ struct GradientReferenceTests {
 
     /// The bound of every element, relative to its parameter's largest one because an error anywhere reaches all of them.
     ///
-    /// k counts the rounded additions that follow one another between the ids and a gradient, at most. Forward, a layer
+    /// k counts the rounded additions that follow one another between the ids and a gradient, at most. Forward, a block
     /// adds up products over C (q, k, v; gate and up), the past, H·D and F, with bottlenecks over R besides; RMSNorm adds
     /// over C. Backward it adds over what the same products put out. Head and softmax add over C and V there and back, and
     /// the parameter's gradient over the tokens. One after the other, roundings of ε could come to k·ε; being as often up
     /// as down they come to √k·ε (Higham & Mary, "A New Approach to Probabilistic Rounding Error Analysis", 2019), of
     /// which four times is exceeded once in a thousand times.
-    private func tolerance(_ decoder: Decoder, _ batch: TokenBatch) -> Double {
-        let model = decoder.configuration
-        let ranks = LinearModule.allCases.reduce(0) { $0 + (decoder.weights.layers[0][$1].rank ?? 0) }
-        let (c, f) = (model.hiddenSize, model.intermediateSize)
-        let (query, key) = (model.heads * model.headSize, model.keyValueHeads * model.headSize)
+    private func tolerance(_ model: LanguageModel, _ batch: TokenBatch) -> Double {
+        let (model, block) = (model.description, model.description.blocks[0])
+        let ranks = block.linears.reduce(0) { $0 + ($1.rank ?? 0) }
+        let (c, f) = (model.hiddenSize, block.feedForward.width)
+        let (query, key) = (block.attention.queryWidth, block.attention.keyValueWidth)
         let forward = 4 * c + batch.longest + query + f + ranks
         let backward = c + 2 * f + c + 2 * batch.longest + query + 2 * key + 2 * c + ranks
-        let k = model.layers * (forward + backward) + 2 * (c + model.vocabularySize) + batch.count
+        let k = model.blocks.count * (forward + backward) + 2 * (c + model.vocabularySize) + batch.count
         return 4 * Double(k).squareRoot() * singleError
     }
 
-    private func gradients(_ decoder: Decoder, _ reference: Reference, _ mode: MemoryMode) -> [String: [Double]] {
+    private func gradients(_ model: LanguageModel, _ reference: Reference, _ mode: MemoryMode) -> [String: [Double]] {
         let (batch, targets) = (reference.batch, reference.targets)
-        let gradients = DecoderWeights(like: decoder.weights, precision: .f32)
+        let gradients = ModelWeights(like: model.weights, precision: .f32)
         let workspace = TrainingWorkspace(
-            decoder, mode: mode, maximumTokens: batch.count, longestSequence: batch.longest)
+            model, mode: mode, maximumTokens: batch.count, longestSequence: batch.longest)
         let scale = 1 / Double(targets.count { $0 != nil })
-        let sum = decoder.lossAndGradients(of: batch, targets: targets, scale: scale, in: workspace, into: gradients)
+        let sum = model.lossAndGradients(
+            of: batch, targets: targets, scale: scale, in: workspace, ModelGradients(into: gradients))
         expectClose([sum * scale], [reference.loss], within: 1e-5, "loss")
-        var result: [String: [Double]] = [:]
-        gradients.visitParameters { name, weight in
-            guard case .single(let matrix) = weight.storage else { return }
-            result[name] = withExtendedLifetime(matrix) { matrix.buffer.map(Double.init) }
-        }
-        return result
+        return Dictionary(uniqueKeysWithValues: gradients.elements.map { ($0.name, $0.values) })
     }
 }
 

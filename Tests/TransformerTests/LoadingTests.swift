@@ -12,16 +12,16 @@ private final class TemporaryCheckpoint {
     private let folder: TemporaryFolder
     var path: String { folder.file("model.h5") }
 
-    /// Writes the tensors of a random decoder after `change` had its way with them.
-    init(_ random: RandomDecoder, change: (inout [String: Matrix]) -> Void = { _ in }) throws {
+    /// Writes the tensors of a random model after `change` had its way with them.
+    init(
+        _ random: RandomModel, configuration: String? = nil, change: (inout [String: Matrix]) -> Void = { _ in }
+    ) throws {
         folder = try TemporaryFolder()
         var tensors: [String: Matrix] = [:]
-        try random.make().weights.visitParameters { name, weight in
-            guard case .single(let matrix) = weight.storage else { return }
-            tensors[name] = matrix
-        }
+        for parameter in try random.make().weights.parameters { tensors[parameter.name] = parameter.weight.copy() }
         change(&tensors)
-        let writer = try CheckpointWriter(path: path, configuration: random.json, provenance: "{}", tokenizer: nil)
+        let writer = try CheckpointWriter(
+            path: path, configuration: configuration ?? random.json, provenance: "{}", tokenizer: nil)
         for (name, tensor) in tensors.sorted(by: { $0.key < $1.key }) { try writer.write(name, tensor) }
         try writer.finish()
     }
@@ -29,7 +29,7 @@ private final class TemporaryCheckpoint {
     /// The problems that loading reports.
     func problems(precision: Precision = .f32) throws -> [String] {
         do {
-            _ = try Decoder(from: try Checkpoint.open(path), precision: precision)
+            _ = try LanguageModel(from: try Checkpoint.open(path), precision: precision)
         } catch CheckpointError.tensors(let path, let problems) {
             #expect(path == self.path)
             return problems
@@ -60,38 +60,39 @@ private final class RecordingSource: TensorSource {
 
 @Suite("Loading weights")
 struct LoadingTests {
-    static let dense = RandomDecoder.named("llama3 rotation, biased like qwen2")
-    static let lowRank = RandomDecoder.named("CoLA, both σ")
+    static let dense = RandomModel.named("llama3 rotation, biased like qwen2")
+    static let lowRank = RandomModel.named("CoLA, both σ")
 
-    @Test("A checkpoint comes back the same, rounded where asked", arguments: RandomDecoder.all)
-    func roundTrip(random: RandomDecoder) throws {
+    @Test("A checkpoint comes back the same, rounded where asked", arguments: RandomModel.configured)
+    func roundTrip(random: RandomModel) throws {
         let checkpoint = try TemporaryCheckpoint(random)
         let original = try random.make()
         let batch = TokenBatch(ids: random.ids(9), lengths: [9])
         for precision in Precision.allCases {
-            let loaded = try Decoder(from: try Checkpoint.open(checkpoint.path), precision: precision)
-            #expect(loaded.configuration == original.configuration)
+            let loaded = try LanguageModel(from: try Checkpoint.open(checkpoint.path), precision: precision)
+            #expect(loaded.description == original.description)
             let expected = precision == .f32 ? original : try random.make(precision: .bf16)
             expectEqual(loaded.hiddenStates(batch), expected.hiddenStates(batch))
         }
     }
 
-    @Test("Parameters are visited in the order they are loaded in, and counted", arguments: RandomDecoder.all)
-    func order(random: RandomDecoder) throws {
+    @Test("Parameters are loaded in their order, and counted", arguments: RandomModel.configured)
+    func order(random: RandomModel) throws {
         let checkpoint = try TemporaryCheckpoint(random)
         let source = RecordingSource(try Checkpoint.open(checkpoint.path))
-        let decoder = try Decoder(from: source)
+        let model = try LanguageModel(from: source)
         var (names, count, bytes): ([String], Int, Int) = ([], 0, 0)
-        decoder.weights.visitParameters { name, weight in
-            names.append(name)
-            count += weight.shape.reduce(1, *)
-            bytes += 4 * weight.count
+        for parameter in model.weights.parameters {
+            names.append(parameter.name)
+            count += parameter.weight.shape.reduce(1, *)
+            bytes += 4 * parameter.weight.count
         }
         #expect(names == source.read)
         #expect(Set(names) == Set(source.tensors.map(\.name)) && Set(names).count == names.count)
         #expect(names.first == "model.embed_tokens.weight")
-        #expect(names.last == (random.isTied ? "model.norm.weight" : "lm_head.weight"))
-        #expect(decoder.weights.parameterCount == count && decoder.weights.bytes == bytes)
+        let norm = model.description.finalNorm.hasBias ? "model.norm.bias" : "model.norm.weight"
+        #expect(names.last == (random.isTied ? norm : "lm_head.weight"))
+        #expect(model.weights.parameterCount == count && model.weights.bytes == bytes)
         #expect(count == source.tensors.reduce(0) { $0 + $1.count })
     }
 
@@ -99,8 +100,8 @@ struct LoadingTests {
     func withoutHead() throws {
         let checkpoint = try TemporaryCheckpoint(Self.dense)
         let source = RecordingSource(try Checkpoint.open(checkpoint.path))
-        let decoder = try Decoder(from: source, includingHead: false)
-        #expect(decoder.weights.head == nil && !source.read.contains("lm_head.weight"))
+        let model = try LanguageModel(from: source, includingHead: false)
+        #expect(model.weights.head == nil && !source.read.contains("lm_head.weight"))
     }
 
     @Test("Missing, unexpected and mis-shaped tensors are listed together")
@@ -142,7 +143,7 @@ struct LoadingTests {
 
     @Test("Rotary tables of old files and the head of a tied model carry nothing")
     func ignored() throws {
-        let checkpoint = try TemporaryCheckpoint(RandomDecoder.all[1]) { tensors in
+        let checkpoint = try TemporaryCheckpoint(RandomModel.all[1]) { tensors in
             tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = Matrix(shape: [2])
             tensors["lm_head.weight"] = Matrix(shape: [29, 24])
         }
@@ -164,17 +165,16 @@ struct LoadingTests {
             ])
     }
 
-    @Test("More layers than the file can have is said before any work")
-    func tooManyLayers() throws {
+    @Test("More blocks than the file can have is said before any work")
+    func tooManyBlocks() throws {
         var random = Self.dense
-        let checkpoint = try TemporaryCheckpoint(random)
-        random.layers = 1_000_000
-        let configuration = try random.configuration()
+        random.blocks = 1_000_000
+        let checkpoint = try TemporaryCheckpoint(Self.dense, configuration: random.json)
         let source = try Checkpoint.open(checkpoint.path)
         #expect(
-            throws: CheckpointError.invalid(
-                path: checkpoint.path, place: "configuration: num_hidden_layers", found: "1000000",
+            throws: TransformerError.configuration(
+                path: checkpoint.path, key: "num_hidden_layers", found: "1000000",
                 expected: "no more than the file's \(source.tensors.count) tensors")
-        ) { try DecoderWeights.checkNames(of: source, configuration) }
+        ) { try ModelDescription(of: source) }
     }
 }

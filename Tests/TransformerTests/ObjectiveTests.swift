@@ -117,30 +117,30 @@ import Testing
 
     // MARK: - Passes without parameters' gradients
 
-    @Test("observers see the same with and without the parameters' gradients", arguments: RandomDecoder.all)
-    func withoutParameters(sample: RandomDecoder) throws {
+    @Test("observers see the same with and without the parameters' gradients", arguments: RandomModel.all)
+    func withoutParameters(sample: RandomModel) throws {
         final class Watcher: GradientObserver {
             var seen: [String: [Double]] = [:]
-            func observeGradient(of module: LinearModule, layer: Int, _ gradient: MatrixView<Float>) {
-                seen["\(layer) \(module)"] = copied(gradient)
+            func observeGradient(of linear: LinearLayer, _ gradient: MatrixView<Float>) {
+                seen["\(linear.id)"] = copied(gradient)
             }
         }
-        let decoder = try sample.make()
+        let model = try sample.make()
         let ids = sample.ids(19)
         let batch = TokenBatch([ids[..<11], ids[11...]])
         let targets: [UInt32?] = ids.indices.map { $0 % 5 == 4 ? nil : ids[($0 + 1) % 19] }
-        func run(_ gradients: DecoderWeights?) -> (Double, Watcher) {
+        func run(_ gradients: ModelWeights?) -> (Double, Watcher) {
             let watcher = Watcher()
-            let workspace = TrainingWorkspace(decoder, mode: .plain, maximumTokens: 19, longestSequence: 11)
-            let loss = decoder.lossAndGradients(
-                of: batch, CrossEntropy(targets: targets), scale: 0.1, in: workspace, into: gradients,
-                gradientObserver: watcher)
+            let workspace = TrainingWorkspace(model, mode: .plain, maximumTokens: 19, longestSequence: 11)
+            let loss = model.lossAndGradients(
+                of: batch, CrossEntropy(targets: targets), scale: 0.1, in: workspace,
+                gradients.map { ModelGradients(into: $0) }, observers: PassObservers(gradients: watcher))
             return (loss, watcher)
         }
-        let (loss, watcher) = run(DecoderWeights(like: decoder.weights, precision: .f32))
+        let (loss, watcher) = run(ModelWeights(like: model.weights, precision: .f32))
         let (bare, other) = run(nil)
         #expect(loss == bare)
         expectIdentical(watcher.seen, other.seen)
-        #expect(watcher.seen.count == 7 * decoder.configuration.layers)
+        #expect(watcher.seen.count == model.description.linears.count)
     }
 }

@@ -37,8 +37,8 @@ struct ReferenceTests {
     @Test("Logits and loss in single precision", arguments: Reference.names)
     func single(name: String) throws {
         let reference = try Reference(name)
-        let decoder = try Decoder(from: try Reference.model(name))
-        let (logits, loss) = run(decoder, reference)
+        let model = try LanguageModel(from: try Reference.model(name))
+        let (logits, loss) = run(model, reference)
         expectClose(logits, reference.logits, within: 5e-6, "\(name) logits")
         expectClose([loss], [reference.loss], within: 1e-5, "\(name) loss")
     }
@@ -46,7 +46,7 @@ struct ReferenceTests {
     @Test("The naive twin agrees as well", arguments: Reference.names)
     func naive(name: String) throws {
         let reference = try Reference(name)
-        let twin = NaiveDecoder(try Decoder(from: try Reference.model(name)))
+        let twin = NaiveModel(try LanguageModel(from: try Reference.model(name)))
         var (logits, losses): ([Double], [Double]) = ([], [])
         for ids in reference.input_ids {
             let trace = twin.forward(ids)
@@ -61,21 +61,21 @@ struct ReferenceTests {
     @Test("Logits in bfloat16 are near, and not the same", arguments: Reference.names)
     func bfloat16(name: String) throws {
         let reference = try Reference(name)
-        let decoder = try Decoder(from: try Reference.model(name), precision: .bf16)
-        let (logits, _) = run(decoder, reference)
+        let model = try LanguageModel(from: try Reference.model(name), precision: .bf16)
+        let (logits, _) = run(model, reference)
         let most = reference.logits.map { abs($0) }.max()!
         // Each of the products one after the other rounds weights and activations by half a unit in the last place.
-        let products = Double(10 * decoder.configuration.layers + 1)
+        let products = Double(10 * model.description.blocks.count + 1)
         expectClose(logits, reference.logits, within: 2 * products * bfloat16Error * most, name)
         #expect(!isClose(logits, reference.logits, within: reference.logits.map { _ in 5e-6 }))
     }
 
-    private func run(_ decoder: Decoder, _ reference: Reference) -> (logits: [Double], loss: Double) {
+    private func run(_ model: LanguageModel, _ reference: Reference) -> (logits: [Double], loss: Double) {
         let batch = reference.batch
-        let workspace = Workspace(decoder, maximumTokens: batch.count, longestSequence: batch.longest)
-        let head = VocabularyHead(decoder)
+        let workspace = Workspace(model, maximumTokens: batch.count, longestSequence: batch.longest)
+        let head = VocabularyHead(model)
         return withExtendedLifetime((workspace, head)) {
-            let hidden = decoder.forward(batch, in: workspace)
+            let hidden = model.forward(batch, in: workspace)
             var logits: [Double] = []
             head.forEachChunk(of: hidden) { logits += copied($1) }
             let losses = head.losses(of: hidden, targets: reference.targets).compactMap { $0 }

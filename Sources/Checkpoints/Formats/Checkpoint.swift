@@ -11,14 +11,21 @@ public enum Checkpoint {
     ///     file.
     ///   - configurationPath: a config.json for formats that keep the configuration outside (Hugging Face, HDF5); given
     ///     for another format it is an error, because it would be ignored.
+    ///   - architectures: of the GGUF files that are read. The families of the library Transformer list theirs, and its
+    ///     `openModel` knows all of them, and the families' own names in other formats.
     /// - Throws: `CheckpointError.missing` or `.brokenLink` if there is nothing, `.unreadable` naming the formats understood
     ///   for anything else, and what the format's reader finds wrong.
-    public static func open(_ path: String, configurationPath: String? = nil) throws -> any TensorSource {
-        TiedSource.resolving(try openStored(path, configurationPath: configurationPath))
+    public static func open(
+        _ path: String, configurationPath: String? = nil, architectures: [GGUFArchitecture] = []
+    ) throws -> any TensorSource {
+        TiedSource.resolving(
+            try openStored(path, configurationPath: configurationPath, architectures: architectures))
     }
 
     /// The same without a look at weights: tensors and configuration as they are stored.
-    public static func openStored(_ path: String, configurationPath: String? = nil) throws -> any TensorSource {
+    public static func openStored(
+        _ path: String, configurationPath: String? = nil, architectures: [GGUFArchitecture] = []
+    ) throws -> any TensorSource {
         var status = stat()
         guard stat(path, &status) == 0 else { throw MappedFile.absence(of: path) }
         if status.st_mode & S_IFMT == S_IFDIR {
@@ -34,7 +41,7 @@ public enum Checkpoint {
                 path: path,
                 reason: "carries its configuration in the file, so that \(configurationPath ?? "") would be ignored")
         }
-        if isGGUF { return try GGUFFile(file) }
+        if isGGUF { return try GGUFFile(file, architectures: architectures) }
         if Llama2CFile.fits(bytes) { return try Llama2CFile(file) }
         throw CheckpointError.unreadable(path: path, reason: unknown(bytes))
     }

@@ -13,7 +13,8 @@ struct ExportPlan {
 
     /// Throws `CheckpointError` if the layout cannot express the model.
     init(
-        _ source: any TensorSource, tensors: Set<String>?, layout: HuggingFaceExporter.Layout, type: ElementType
+        _ source: any TensorSource, tensors: Set<String>?, layout: HuggingFaceExporter.Layout, type: ElementType,
+        architectures: [String: String]
     ) throws {
         guard let text = source.configuration else {
             throw CheckpointError.unreadable(path: source.path, reason: "has no configuration; give a config.json")
@@ -26,8 +27,14 @@ struct ExportPlan {
         object["torch_dtype"] = .string(type == .f32 ? "float32" : type == .f16 ? "float16" : "bfloat16")
         object["dtype"] = nil
         let layers = object["num_hidden_layers"]?.intValue ?? 0
+        let modelType = object["model_type"]?.stringValue ?? "llama"
         switch layout {
-        case .dense: try Self.makeDense(&object, source)
+        case .dense: try Self.makeDense(&object, source, architectures)
+        case .cola where !Self.published.contains(modelType): try Self.checkFactors(source)
+        case .colaM where !Self.published.contains(modelType):
+            throw CheckpointError.invalid(
+                path: source.path, place: "--layout \(layout.rawValue)", found: "model_type \(modelType)",
+                expected: "llama or qwen2, whose low-rank form the published code has; use --layout cola")
         case .cola, .colaM: try Self.makeCoLA(&object, source, layers: layers, layout: layout)
         }
         configuration = .object(object)
@@ -40,19 +47,42 @@ struct ExportPlan {
         }
     }
 
-    private static func makeDense(_ object: inout JSONObject, _ source: any TensorSource) throws {
-        if let factor = source.tensors.first(where: { $0.name.hasSuffix(".cola_a") || $0.name.hasSuffix(".cola_b") }) {
+    private static func makeDense(
+        _ object: inout JSONObject, _ source: any TensorSource, _ architectures: [String: String]
+    ) throws {
+        if let factor = factor(in: source) {
             throw CheckpointError.tensors(
                 path: source.path,
                 problems: ["\(factor.name): a low-rank factor, which the dense layout cannot hold; use --layout cola"])
         }
-        let architectures = ["llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"]
         let type = object["model_type"]?.stringValue
+        if let type, let architecture = plain[type] {
+            object["architectures"] = [.string(architecture)]
+            return
+        }
         guard let type, let architecture = architectures[type] else {
             throw CheckpointError.invalid(
-                path: source.path, place: "config, model_type", found: type ?? "nothing", expected: "llama or qwen2")
+                path: source.path, place: "config, model_type", found: type ?? "nothing",
+                expected: (plain.keys.sorted() + architectures.keys.sorted()).joined(separator: " or "))
         }
-        object["architectures"] = [.string(architecture)]
+        // What is there may be more than the language model.
+        if object["architectures"]?.arrayValue?.isEmpty ?? true { object["architectures"] = [.string(architecture)] }
+    }
+
+    /// Models that are exported as a language model whatever they were before.
+    private static let plain = ["llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"]
+    /// `model_type` of models whose low-rank form the published code has.
+    private static let published: Set = ["llama", "qwen2", "cola", "cola_m", "colam"]
+
+    private static func factor(in source: any TensorSource) -> TensorInfo? {
+        source.tensors.first { $0.name.hasSuffix(".cola_a") || $0.name.hasSuffix(".cola_b") }
+    }
+
+    /// Of other families nobody but this toolkit reads factors: canonical names, and the configuration as it is.
+    private static func checkFactors(_ source: any TensorSource) throws {
+        guard factor(in: source) == nil else { return }
+        throw CheckpointError.tensors(
+            path: source.path, problems: ["no low-rank factors, for which --layout cola is; use --layout dense"])
     }
 
     /// The published code has one rank for all layers, no grouped-query attention and no dense projection, and takes its

@@ -1,11 +1,12 @@
 import Files
 import JSON
 
-/// A GGUF file (version 2 or 3) of a LLaMA-type model, as llama.cpp and the tools around it write.
+/// A GGUF file (version 2 or 3), as llama.cpp and the tools around it write.
 ///
-/// Architectures `llama` and `qwen2`. Tensors appear under Hugging Face names, dequantised when read. In `llama` files the
-/// rows of the query and key projections stand in the order of the interleaved rotation; they are put back into Hugging
-/// Face's half-split order. The configuration is the text of a config.json made from the metadata.
+/// Tensors appear under canonical names, dequantised when read, and as an architecture (see `GGUFArchitecture`) has them: rows
+/// of q and k that stand in the order of the interleaved rotation are put back into Hugging Face's half-split order, 1 is
+/// subtracted from weights of norms that were stored as 1 + w, and q, k and v are parts of one tensor where the file has no
+/// others. The configuration is the text of a config.json made from the metadata.
 ///
 /// `rope_freqs.weight`, by which llama.cpp keeps LLaMA 3's scaling of the rotation, is no tensor of the model: it becomes
 /// `rope_scaling` in the configuration if parameters are found that give every entry to single precision, and is an
@@ -27,67 +28,54 @@ public final class GGUFFile: TensorSource {
     private var reader: GGUFReader { parts.readers[0] }
     private let stored: [String: (part: Int, tensor: StoredTensor)]
 
-    /// Architectures that are read.
-    static let architectures = ["llama", "qwen2"]
-
     /// Opens a file: reads the metadata and the directory and checks them against the file's size.
     ///
-    /// Throws `CheckpointError` if the file is missing, cut short or corrupt, or holds another architecture. Tensors that a
-    /// dense model does not have are listed under the file's names; those of a type that is not read cannot be read.
-    public convenience init(path: String) throws(CheckpointError) {
-        try self.init(MappedFile(path))
+    /// Throws `CheckpointError` if the file is missing, cut short or corrupt, or holds an architecture that is not among the
+    /// given ones. Tensors that such a model does not have are listed under the file's names; those of a type that is not
+    /// read cannot be read.
+    public convenience init(path: String, architectures: [GGUFArchitecture]) throws(CheckpointError) {
+        try self.init(MappedFile(path), architectures: architectures)
     }
 
-    init(_ file: MappedFile) throws(CheckpointError) {
+    init(_ file: MappedFile, architectures: [GGUFArchitecture]) throws(CheckpointError) {
         path = file.path
         parts = try GGUFParts(file)
         let (reader, file) = (parts.readers[0], parts.files[0])
-        let architecture = try reader.string("general.architecture") ?? "missing"
-        guard Self.architectures.contains(architecture) else {
+        let name = try reader.string("general.architecture") ?? "missing"
+        guard let architecture = architectures.first(where: { $0.name == name }) else {
             throw .invalid(
-                path: file.path, place: "general.architecture", found: architecture,
-                expected: "one of \(Self.architectures.joined(separator: ", "))")
+                path: file.path, place: "general.architecture", found: name,
+                expected: "one of \(architectures.map(\.name).joined(separator: ", "))")
         }
         var frequencies: [Float]?
         var stored: [String: (part: Int, tensor: StoredTensor)] = [:]
         var tensors: [TensorInfo] = []
         var problems: [String] = []
-        let geometry = try GGUFConfiguration(reader, architecture: architecture, path: file.path)
+        let metadata = try GGUFMetadata(reader, architecture: architecture, path: file.path)
         let all = parts.readers.enumerated().flatMap { part, reader in reader.tensors.map { (part, $0) } }
+        let layout = GGUFLayout(architecture, metadata, names: Set(all.map(\.1.name)))
         var places: [String: Int] = [:]
         for (part, tensor) in all {
             if tensor.name == "rope_freqs.weight", !tensor.isEmpty {
                 frequencies = try Self.frequencies(tensor, file: parts.files[part])
                 continue
             }
-            // A tensor that such a model does not have keeps its name; whether it matters is not a question of the format.
-            let name = Self.canonical(tensor.name) ?? tensor.name
-            let info = TensorInfo(
-                name: name, shape: tensor.shape, storedType: tensor.typeName, storedBytes: tensor.bytes,
-                obstacle: tensor.obstacle)
-            if let other = places.updateValue(part, forKey: name) {
-                problems.append("\(tensor.name): in \(parts.files[other].path) and \(parts.files[part].path)")
-                continue
-            }
-            tensors.append(info)
-            guard let type = tensor.type else { continue }
-            var place = StoredTensor(info: info, type: type, offset: tensor.offset)
-            if architecture == "llama", let heads = geometry.rotatedHeads(tensor.name) {
-                guard tensor.shape[0] % (2 * heads) == 0 else {
-                    problems.append("\(tensor.name): \(tensor.shape[0]) rows are not \(heads) heads of even size")
+            for piece in layout.pieces(of: tensor, &problems) {
+                if let other = places.updateValue(part, forKey: piece.info.name) {
+                    problems.append("\(tensor.name): in \(parts.files[other].path) and \(parts.files[part].path)")
                     continue
                 }
-                place.interleavedHeads = heads
+                tensors.append(piece.info)
+                if let place = piece.place { stored[piece.info.name] = (part, place) }
             }
-            stored[name] = (part, place)
         }
         guard problems.isEmpty else { throw .tensors(path: file.path, problems: problems) }
         self.stored = stored
         self.tensors = tensors
-        configuration = try geometry.json(tensors: tensors, frequencies: frequencies).text(indent: 2)
+        configuration = try metadata.json(tensors: tensors, frequencies: frequencies).text(indent: 2)
         warnings =
             try tensors.first { $0.name == "model.embed_tokens.weight" }.map { embedding throws(CheckpointError) in
-                try geometry.warnings(embedding: embedding)
+                try metadata.warnings(embedding: embedding)
             } ?? []
         provenance = Self.provenance(reader)
     }
@@ -104,34 +92,6 @@ public final class GGUFFile: TensorSource {
     /// another kind.
     public func tokenizer() throws -> TokenizerBlob? {
         try GGUFTokenizer(reader, path: path).blob()
-    }
-
-    // MARK: - Names
-
-    /// The Hugging Face name, or `nil` for a tensor that such a model does not have.
-    private static func canonical(_ name: String) -> String? {
-        switch name {
-        case "token_embd.weight": return "model.embed_tokens.weight"
-        case "output_norm.weight": return "model.norm.weight"
-        case "output.weight": return "lm_head.weight"
-        default: break
-        }
-        let parts = name.split(separator: ".", omittingEmptySubsequences: false)
-        guard parts.count == 4, parts[0] == "blk", let layer = Int(parts[1]), layer >= 0, "\(layer)" == parts[1],
-            parts[3] == "weight" || parts[3] == "bias"
-        else { return nil }
-        let modules: [Substring: String] = [
-            "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
-            "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
-            "ffn_down": "mlp.down_proj",
-        ]
-        if let module = modules[parts[2]] { return "model.layers.\(layer).\(module).\(parts[3])" }
-        guard parts[3] == "weight" else { return nil }
-        switch parts[2] {
-        case "attn_norm": return "model.layers.\(layer).input_layernorm.weight"
-        case "ffn_norm": return "model.layers.\(layer).post_attention_layernorm.weight"
-        default: return nil
-        }
     }
 
     private static func frequencies(_ tensor: GGUFTensor, file: MappedFile) throws(CheckpointError) -> [Float] {

@@ -168,6 +168,14 @@ struct GGUFReader {
         return numbers
     }
 
+    func flags(_ key: String) throws(CheckpointError) -> [Bool]? {
+        guard let (array, start) = try array(key, types: [7], "an array of flags") else { return nil }
+        var (flags, reader) = ([Bool](), start)
+        flags.reserveCapacity(array.count)
+        for _ in 0..<array.count { flags.append(try reader.read(UInt8.self, key) != 0) }
+        return flags
+    }
+
     /// An array of integers of any width, empty if there is none.
     func integers(_ key: String) throws(CheckpointError) -> [Int] {
         guard let (array, start) = try array(key, types: [0, 1, 2, 3, 4, 5, 10, 11], "an array of integers") else {

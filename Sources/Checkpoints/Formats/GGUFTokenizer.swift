@@ -71,6 +71,10 @@ struct GGUFTokenizer {
             let text = token.type == .userDefined ? SentencePieceModel.escaped(token.text) : token.text
             pieces.append(.init(text: text, score: score, type: token.type))
         }
+        // Some converters write all special tokens as control tokens, and which is the unknown one beside them.
+        if !pieces.contains(where: { $0.type == .unknown }), let unknown = special("unknown", count: pieces.count) {
+            pieces[unknown].type = .unknown
+        }
         let model = SentencePieceModel(
             pieces: pieces, addsDummyPrefix: try reader.bool("tokenizer.ggml.add_space_prefix") ?? true,
             bos: special("bos", count: tokens.count), eos: special("eos", count: tokens.count),

@@ -9,10 +9,12 @@ import JSON
 public struct HuggingFaceExporter: Sendable {
     /// What the folder is for.
     public enum Layout: String, Sendable, CaseIterable {
-        /// A dense LLaMA or Qwen2 model, for `transformers` as it is.
+        /// A dense model, for `transformers` as it is. Tensors are written as the source has them: under canonical names,
+        /// which are those of LLaMA and its relatives, or seen in another family's own layout.
         case dense
         /// Low-rank projections under the names of the paper's published CoLA model, factors as `[in, rank]` and
-        /// `[rank, out]`; for that code.
+        /// `[rank, out]`; for that code. Models of families that it does not have keep their configuration and canonical
+        /// names, with which this toolkit reads them.
         case cola
         /// The same under the names of its CoLA-M model.
         case colaM = "cola-m"
@@ -29,6 +31,8 @@ public struct HuggingFaceExporter: Sendable {
     public var preTokenizer: PreTokenizerRule?
     /// JSON text that is kept in the files' metadata as their origin.
     public var provenance: String?
+    /// The classes of the transformers library by `model_type`, of further families that the dense layout may hold.
+    public var architectures: [String: String] = [:]
     /// Names of the tensors to write, of those that are in the source; nil: all that have elements and can be read.
     public var tensors: Set<String>?
 
@@ -58,7 +62,8 @@ public struct HuggingFaceExporter: Sendable {
         guard type != .f64 else {
             throw CheckpointError.cannotWrite(path: folder, reason: "elements of type f64; choose f32, f16 or bf16")
         }
-        let plan = try ExportPlan(source, tensors: tensors, layout: layout, type: type)
+        let plan = try ExportPlan(
+            source, tensors: tensors, layout: layout, type: type, architectures: architectures)
         let tokenizer = try tokenizerFiles(source, configuration: plan.configuration)
         let output = try OutputFolder(folder)
         try prepare(folder, source: source)
@@ -236,6 +241,10 @@ public struct HuggingFaceExporter: Sendable {
             settings["tokenizer_class"] = "LlamaTokenizer"
             settings["add_bos_token"] = true
             settings["add_eos_token"] = false
+            // The class would assume a space in front of a text, and the tokens of LLaMA.
+            let summary = SentencePieceSummary(bytes)
+            if !summary.addsDummyPrefix { settings["add_prefix_space"] = false }
+            for (key, token) in summary.specialTokens { settings[key] = .string(token) }
         case .tokenizerJSON(let bytes):
             file = ("tokenizer.json", bytes)
             settings["tokenizer_class"] = "PreTrainedTokenizerFast"

@@ -44,7 +44,7 @@ struct ShardIndex {
         let needed = Set(
             zip(names, map).filter { name, _ in
                 !TensorNames.isRecomputed(name) && !(isTied && name == "lm_head.weight")
-                    && (name.hasPrefix("model.") || name.hasPrefix("lm_head."))
+                    && TensorNames.beginnings.contains(where: name.hasPrefix)
             }.map(\.1.path))
         var paths: [String] = []
         for path in Set(map.map(\.path)).sorted() {

@@ -100,6 +100,8 @@ struct StoredTensor: Sendable {
     /// Attention heads whose rows stand in the order of the interleaved rotation, pairs (2i, 2i + 1) of a head turning
     /// together; they are read in the order of the half-split rotation, pairs (i, i + size/2). `nil`: rows as they are.
     var interleavedHeads: Int?
+    /// What was added to every element before it was stored.
+    var offsetOfElements: Float = 0
 
     /// Where a row of the result stands in the file.
     private func storedRow(_ row: Int) -> Int {
@@ -122,6 +124,9 @@ struct StoredTensor: Sendable {
             "\(destination.count) elements for rows \(rows) of \(info.name) \(info.shape)")
         guard !destination.isEmpty, let base = file.bytes.baseAddress, let out = destination.baseAddress else { return }
         let start = base + offset
+        defer {
+            if offsetOfElements != 0 { for index in 0..<destination.count { out[index] -= offsetOfElements } }
+        }
         if width % type.blockElements != 0 {
             // A vector in blocks: its elements are the rows, and blocks lie across them.
             let whole = [Float](unsafeUninitializedCapacity: all.count) { buffer, count in

@@ -53,20 +53,24 @@ public final class CheckpointWriter {
         _ name: String, shape: [Int], type: ElementType? = nil,
         fill: (_ rows: Range<Int>, _ buffer: UnsafeMutableBufferPointer<Float>) throws -> Void
     ) throws {
-        var block = Matrix(uninitialized: [0])
-        try write([HDF5Names.model], name, shape: shape, type: type ?? self.type) { rows, count in
-            if block.count < count { block = Matrix(uninitialized: [count]) }
-            try fill(rows, UnsafeMutableBufferPointer(start: block.pointer, count: count))
-            return UnsafePointer(block.pointer)
-        }
+        try write([HDF5Names.model], name, shape: shape, type: type ?? self.type, fill: fill)
     }
 
-    /// Writes a moment of the parameter of that name, in single precision. Throws as `write(_:_:type:)` does.
-    public func writeMoment(_ moment: Moment, _ name: String, _ tensor: Matrix) throws {
-        try write(HDF5Names.path(of: moment), name, tensor, type: .f32)
+    /// Writes a part of the optimizer state of the parameter of that name, in single precision. Throws as
+    /// `write(_:_:type:)` does.
+    public func writeOptimizerState(_ part: OptimizerStatePart, _ name: String, _ tensor: Matrix) throws {
+        try write(HDF5Names.path(of: part), name, tensor, type: .f32)
     }
 
-    /// Writes what a training run keeps beside weights and moments; at most once. Throws `cannotWrite`.
+    /// The same by rows, as `write(_:shape:type:fill:)` takes a tensor.
+    public func writeOptimizerState(
+        _ part: OptimizerStatePart, _ name: String, shape: [Int],
+        fill: (_ rows: Range<Int>, _ buffer: UnsafeMutableBufferPointer<Float>) throws -> Void
+    ) throws {
+        try write(HDF5Names.path(of: part), name, shape: shape, type: .f32, fill: fill)
+    }
+
+    /// Writes what a training run keeps beside weights and optimizer state; at most once. Throws `cannotWrite`.
     public func writeTraining(_ training: TrainingGroup) throws(CheckpointError) {
         let width = training.columns.count
         precondition(width > 0 && training.history.count % width == 0, "a history of rows of \(width) numbers")
@@ -86,6 +90,18 @@ public final class CheckpointWriter {
     /// Completes the file: flushes it, reads all of it back and compares, then renames. Throws `cannotWrite` if a byte
     /// differs or the disk is full; nothing remains then.
     public func finish() throws { try output.finish() }
+
+    private func write(
+        _ group: [String], _ name: String, shape: [Int], type: ElementType,
+        fill: (_ rows: Range<Int>, _ buffer: UnsafeMutableBufferPointer<Float>) throws -> Void
+    ) throws {
+        var block = Matrix(uninitialized: [0])
+        try write(group, name, shape: shape, type: type) { rows, count in
+            if block.count < count { block = Matrix(uninitialized: [count]) }
+            try fill(rows, UnsafeMutableBufferPointer(start: block.pointer, count: count))
+            return UnsafePointer(block.pointer)
+        }
+    }
 
     private func write(_ group: [String], _ name: String, _ tensor: Matrix, type: ElementType) throws {
         let width = tensor.shape.dropFirst().reduce(1, *)
@@ -121,7 +137,10 @@ public final class CheckpointWriter {
                     continue
                 }
                 type.encode(values, into: stored, count: count)
-                if type != .f64 { try requireFits(name, values, type, stored, scratch, count, row: rows.lowerBound) }
+                if type != .f64 {
+                    type.decode(stored, into: scratch.pointer, count: count)
+                    try requireFits(name, values, scratch.pointer, count, row: rows.lowerBound)
+                }
                 try output.write(rows, stored, to: &dataset)
             }
             try output.close(dataset)
@@ -133,11 +152,9 @@ public final class CheckpointWriter {
 
     /// Rounding to 16 bits must not make infinities out of numbers.
     private func requireFits(
-        _ name: String, _ values: UnsafePointer<Float>, _ type: ElementType, _ stored: UnsafeRawPointer,
-        _ scratch: Matrix, _ count: Int, row: Int
+        _ name: String, _ values: UnsafePointer<Float>, _ rounded: UnsafePointer<Float>, _ count: Int, row: Int
     ) throws {
-        type.decode(stored, into: scratch.pointer, count: count)
-        for i in 0..<count where values[i].isFinite && !scratch.pointer[i].isFinite {
+        for i in 0..<count where values[i].isFinite && !rounded[i].isFinite {
             throw problem(name, "\(values[i]) in the rows from \(row) on is too large for \(type.rawValue)")
         }
     }

@@ -122,5 +122,5 @@ enum HDF5Names {
     static let history = "history"
     static let columns = "columns"
 
-    static func path(of moment: Moment) -> [String] { optimizer + [moment.rawValue] }
+    static func path(of part: OptimizerStatePart) -> [String] { optimizer + [part.rawValue] }
 }

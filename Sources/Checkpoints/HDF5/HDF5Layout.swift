@@ -113,11 +113,10 @@ extension HDF5Layout {
             if familiar { recognised += 1 }
             places.append(Place(name: name, path: candidate.path))
         }
-        let embeddings: Set = ["model.embed_tokens.weight", "transformer.wte.weight", "wte.weight"]
         return Ranked(
             layout: HDF5Layout(base: base, places: places.sorted { precedes($0.name, $1.name) }),
             recognised: recognised,
-            hasEmbedding: places.contains { embeddings.contains($0.name) })
+            hasEmbedding: places.contains { TensorNames.isEmbedding($0.name) })
     }
 
     private static func isEmbedding(_ path: [String]) -> Bool {
@@ -129,11 +128,21 @@ extension HDF5Layout {
         name.hasSuffix("weight") || name.hasSuffix("bias") || name.hasSuffix("cola_a") || name.hasSuffix("cola_b")
     }
 
-    /// Names of the families in use: LLaMA and its relatives, GPT-2.
+    /// Names of the families in use: LLaMA and its relatives, alone or inside a model that sees, and GPT-2.
     private static func isFamiliar(_ name: String) -> Bool {
-        for prefix in ["model.embed_tokens.", "model.layers.", "model.norm.", "model.rotary_emb.", "lm_head."]
-        where name.hasPrefix(prefix) { return true }
-        return isGPT2(name)
+        let outer = ["model.language_model.", "language_model."].first(where: name.hasPrefix)
+        let inner = outer.map { name.dropFirst($0.count) } ?? name[...]
+        let name = outer == nil || isWhole(inner) ? inner : "model." + inner
+        for prefix in [
+            "model.embed_tokens.", "model.layers.", "model.norm.", "model.rotary_emb.", "model.embed_positions.",
+            "lm_head.",
+        ] where name.hasPrefix(prefix) { return true }
+        return isGPT2(String(name))
+    }
+
+    /// Whether a name is one of a model with its head.
+    private static func isWhole(_ name: Substring) -> Bool {
+        name.hasPrefix("model.") || name.hasPrefix("lm_head.")
     }
 
     private static func isGPT2(_ name: String) -> Bool {

@@ -2,7 +2,7 @@ import CHDF5
 import Files
 import Tensors
 
-/// What a training run keeps in a checkpoint beside weights and moments: the group `/training`. What the numbers mean
+/// What a training run keeps in a checkpoint beside weights and optimizer state: the group `/training`. What the numbers mean
 /// is the trainer's business.
 public struct TrainingGroup: Sendable {
     /// Whole numbers by name, each an attribute.
@@ -26,7 +26,7 @@ public struct TrainingGroup: Sendable {
 }
 
 /// The running means that AdamW keeps of a parameter's gradient, under the names they have in a file.
-public enum Moment: String, Sendable, CaseIterable {
+public enum OptimizerStatePart: String, Sendable, CaseIterable {
     /// Of the gradient, in `/optimizer/m`.
     case first = "m"
     /// Of its square, in `/optimizer/v`.
@@ -104,21 +104,21 @@ extension HDF5Checkpoint {
         }
     }
 
-    /// Compares the moments in the file with the parameters they belong to.
+    /// Compares the optimizer state in the file with the parameters they belong to.
     ///
-    /// Throws `tensors` with every moment that is missing, unexpected, damaged, of another shape than its parameter or
+    /// Throws `tensors` with every part that is missing, unexpected, damaged, of another shape than its parameter or
     /// not in single precision, and `unreadable` if the file carries no training state at all. Reads no elements.
-    public func checkMoments(of parameters: [(name: String, shape: [Int])]) throws {
+    public func checkOptimizerState(of parameters: [(name: String, shape: [Int])]) throws {
         var problems: [String] = []
         try HDF5Failure.translated(reading: path, { .unreadable(path: path, reason: "/optimizer: \($0)") }) {
             guard let optimizer = try file.openGroup(HDF5Names.optimizer) else {
                 guard try file.openGroup(HDF5Names.training) != nil else { throw noTraining }
                 throw CheckpointError.tensors(path: path, problems: ["/optimizer: missing"])
             }
-            for moment in Moment.allCases {
-                problems += try problemsOf(moment, in: optimizer, parameters)
+            for part in OptimizerStatePart.allCases {
+                problems += try problemsOf(part, in: optimizer, parameters)
             }
-            for name in try optimizer.links() where Moment(rawValue: name) == nil {
+            for name in try optimizer.links() where OptimizerStatePart(rawValue: name) == nil {
                 problems.append("/optimizer/\(name): unexpected")
             }
         }
@@ -126,10 +126,10 @@ extension HDF5Checkpoint {
     }
 
     private func problemsOf(
-        _ moment: Moment, in optimizer: HDF5Group, _ parameters: [(name: String, shape: [Int])]
+        _ part: OptimizerStatePart, in optimizer: HDF5Group, _ parameters: [(name: String, shape: [Int])]
     ) throws -> [String] {
-        let place = "/optimizer/\(moment.rawValue)"
-        guard let group = try optimizer.openGroup([moment.rawValue]) else { return ["\(place): missing"] }
+        let place = "/optimizer/\(part.rawValue)"
+        guard let group = try optimizer.openGroup([part.rawValue]) else { return ["\(place): missing"] }
         var problems: [String] = []
         var unexpected = Set(try group.links())
         for (name, shape) in parameters {
@@ -151,12 +151,12 @@ extension HDF5Checkpoint {
         return problems + unexpected.sorted().map { "\(place)/\($0): unexpected" }
     }
 
-    /// Reads the moment of a parameter; `destination` holds as many elements. Throws `unreadable`, naming it, if it is
-    /// damaged, and `tensors` if it is not what `checkMoments` lets pass.
-    public func readMoment(
-        _ moment: Moment, _ name: String, into destination: UnsafeMutableBufferPointer<Float>
+    /// Reads a part of a parameter's optimizer state; `destination` holds as many elements. Throws `unreadable`, naming it, if it is
+    /// damaged, and `tensors` if it is not what `checkOptimizerState` lets pass.
+    public func readOptimizerState(
+        _ part: OptimizerStatePart, _ name: String, into destination: UnsafeMutableBufferPointer<Float>
     ) throws {
-        let location = HDF5Names.path(of: moment) + [name]
+        let location = HDF5Names.path(of: part) + [name]
         let place = "/" + location.joined(separator: "/")
         try HDF5Failure.translated(reading: path, { .unreadable(path: path, reason: "\(place): \($0)") }) {
             guard let dataset = try file.open(location), H5Iget_type(dataset.id) == H5I_DATASET else {

@@ -11,36 +11,33 @@ import Transformer
 /// (see `TiledMoments`). Gradients are those of the log-likelihood of labels drawn from the model itself, so that Γ is a
 /// factor of the Fisher information (Martens & Grosse 2015, Kronecker-factored).
 public final class CalibrationMoments: CalibrationStatistics, @unchecked Sendable {
-    private struct Place: Hashable {
-        let layer: Int
-        let module: LinearModule
+    private struct Input: Hashable {
+        let block: Int
+        let stream: Stream
     }
 
     private let emptyRecord: CalibrationRecord
-    private let decoder: Decoder
-    private var inputs: [Place: Moments] = [:]
-    private var gradients: [Place: TiledMoments] = [:]
+    private let model: LanguageModel
+    private var inputs: [Input: Moments] = [:]
+    private var gradients: [LinearLayer.ID: TiledMoments] = [:]
     private let inputScratch = Moments.Scratch()
     private let gradientScratch = TiledMoments.Scratch()
 
     /// - Parameters:
-    ///   - fingerprint: of the decoder's weights.
+    ///   - fingerprint: of the model's weights.
     ///   - labelSeed: collects gradients, with labels that follow from this number; without it inputs only.
     ///   - sources: the files that the tokens come from, for the record.
     public init(
-        _ decoder: Decoder, fingerprint: String, labelSeed: UInt64?, sequenceLength: Int, sources: [JSONValue] = []
+        _ model: LanguageModel, fingerprint: String, labelSeed: UInt64?, sequenceLength: Int, sources: [JSONValue] = []
     ) {
-        self.decoder = decoder
+        self.model = model
         emptyRecord = CalibrationRecord(
             fingerprint: fingerprint, tokens: 0, sequenceLength: sequenceLength, labelSeed: labelSeed, inputs: sources)
         let arena = Arena()
-        for layer in 0..<decoder.configuration.layers {
-            for module in LinearModule.allCases {
-                let (features, outputs) = decoder.configuration.shape(of: module)
-                let place = Place(layer: layer, module: module)
-                if module.inputOwner == module { inputs[place] = Moments(features: features, in: arena) }
-                if labelSeed != nil { gradients[place] = TiledMoments(features: outputs, in: arena) }
-            }
+        for linear in model.description.linears {
+            let input = Input(block: linear.block, stream: linear.role.stream)
+            if inputs[input] == nil { inputs[input] = Moments(features: linear.inputs, in: arena) }
+            if labelSeed != nil { gradients[linear.id] = TiledMoments(features: linear.outputs, in: arena) }
         }
     }
 
@@ -57,28 +54,28 @@ public final class CalibrationMoments: CalibrationStatistics, @unchecked Sendabl
 
     /// Runs sequences through the model, a few at a time, and adds what is seen. `progress` is told the tokens done.
     ///
-    /// Throws `TransformerError.token` for an id beyond the vocabulary.
+    /// Throws `TransformerError` for an id beyond the vocabulary, and for more tokens than the model has positions.
     public func add(_ sequences: [ArraySlice<UInt32>], progress: (Int) -> Void = { _ in }) throws(TransformerError) {
-        for sequence in sequences { try decoder.validate(Array(sequence)) }
+        for sequence in sequences { try model.validate(Array(sequence)) }
         let longest = sequences.map(\.count).max() ?? 0
         guard longest > 0 else { return }
         guard let seed = emptyRecord.labelSeed else {
             let batch = min(4, sequences.count)
-            let workspace = Workspace(decoder, maximumTokens: batch * longest, longestSequence: longest)
+            let workspace = Workspace(model, maximumTokens: batch * longest, longestSequence: longest)
             forEachBatch(of: sequences, batch, progress) { tokens in
-                decoder.forward(tokens, in: workspace, observer: self)
+                model.forward(tokens, in: workspace, observer: self)
             }
             return
         }
-        let perSequence = TrainingWorkspace.keptBytes(decoder, mode: .plain, tokens: longest)
+        let perSequence = TrainingWorkspace.keptBytes(model.description, mode: .plain, tokens: longest)
         let batch = max(1, min(4, sequences.count, Self.activationBytes / max(1, perSequence)))
         let workspace = TrainingWorkspace(
-            decoder, mode: perSequence > Self.activationBytes ? .checkpoint : .plain, maximumTokens: batch * longest,
+            model, mode: perSequence > Self.activationBytes ? .checkpoint : .plain, maximumTokens: batch * longest,
             longestSequence: longest)
         forEachBatch(of: sequences, batch, progress) { tokens in
-            decoder.lossAndGradients(
-                of: tokens, SampledCrossEntropy(seed: seed, firstToken: record.tokens), scale: 1, in: workspace,
-                into: nil, activationObserver: self, gradientObserver: self)
+            model.lossAndGradients(
+                of: tokens, SampledCrossEntropy(seed: seed, firstToken: record.tokens), scale: 1, in: workspace, nil,
+                observers: PassObservers(activations: self, gradients: self))
         }
     }
 
@@ -97,16 +94,16 @@ public final class CalibrationMoments: CalibrationStatistics, @unchecked Sendabl
 
     // MARK: - Statistics
 
-    public func input(of module: LinearModule, layer: Int) -> InputMoments {
-        let moments = inputs[Place(layer: layer, module: module.inputOwner)]!
+    public func input(of stream: Stream, block: Int) -> InputMoments {
+        let moments = inputs[Input(block: block, stream: stream)]!
         let count = Double(max(1, moments.tokens))
         let gram = moments.gram()
         for i in 0..<gram.count { gram.pointer[i] /= count }
         return InputMoments(secondMoment: gram, mean: moments.sum.map { $0 / count })
     }
 
-    public func gradient(of module: LinearModule, layer: Int) -> DoubleMatrix? {
-        guard let moments = gradients[Place(layer: layer, module: module)] else { return nil }
+    public func gradient(of linear: LinearLayer) -> DoubleMatrix? {
+        guard let moments = gradients[linear.id] else { return nil }
         let count = Double(max(1, moments.rows))
         let gram = moments.gram()
         for i in 0..<gram.count { gram.pointer[i] /= count }
@@ -115,12 +112,12 @@ public final class CalibrationMoments: CalibrationStatistics, @unchecked Sendabl
 }
 
 extension CalibrationMoments: ActivationObserver, GradientObserver {
-    public func observe(_ site: ActivationSite, layer: Int, _ activations: MatrixView<Float>) {
-        guard case .input(let module) = site else { return }
-        inputs[Place(layer: layer, module: module)]?.add(activations, scratch: inputScratch)
+    public func observe(_ site: ActivationSite, block: Int, _ activations: MatrixView<Float>) {
+        guard case .input(let stream) = site else { return }
+        inputs[Input(block: block, stream: stream)]?.add(activations, scratch: inputScratch)
     }
 
-    public func observeGradient(of module: LinearModule, layer: Int, _ gradient: MatrixView<Float>) {
-        gradients[Place(layer: layer, module: module)]?.add(gradient, scratch: gradientScratch)
+    public func observeGradient(of linear: LinearLayer, _ gradient: MatrixView<Float>) {
+        gradients[linear.id]?.add(gradient, scratch: gradientScratch)
     }
 }

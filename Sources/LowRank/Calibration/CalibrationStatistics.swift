@@ -5,7 +5,7 @@ import Transformer
 
 /// Where statistics of a model come from: what another run needs to collect the same ones.
 public struct CalibrationRecord: Sendable, Equatable {
-    /// `DecoderWeights.fingerprint` of the model.
+    /// `ModelWeights.fingerprint` of the model.
     public var fingerprint: String
     public var tokens: Int
     public var sequenceLength: Int
@@ -22,25 +22,21 @@ public struct CalibrationRecord: Sendable, Equatable {
         self.inputs = inputs
     }
 
-    public var json: JSONObject {
-        JSONObject([
-            ("fingerprint", .string(fingerprint)), ("tokens", .integer(tokens)),
-            ("sequence_length", .integer(sequenceLength)),
-            ("label_seed", labelSeed.map { .string("\($0)") } ?? .null), ("inputs", .array(inputs)),
+    static let record = JSONRecord(
+        blank: CalibrationRecord(fingerprint: "", tokens: 0, sequenceLength: 0, labelSeed: nil, inputs: []),
+        [
+            .required("fingerprint", \.fingerprint, .text), .required("tokens", \.tokens, .int(in: 1 ... .max)),
+            .required("sequence_length", \.sequenceLength, .int(in: 1 ... .max)),
+            .optional(
+                "label_seed", \.labelSeed,
+                .text("a whole number as text", parse: { UInt64($0) }, print: { "\($0)" }), writesNull: true),
+            .defaulted("inputs", \.inputs, .list(of: JSONForm("a value", read: { $0.value }, write: { $0 }))),
         ])
-    }
 
-    /// Reads what `json` writes; nil if it is something else.
-    public init?(_ json: JSONValue?) {
-        guard let fingerprint = json?["fingerprint"]?.stringValue, let tokens = json?["tokens"]?.intValue, tokens > 0,
-            let length = json?["sequence_length"]?.intValue, length > 0
-        else { return nil }
-        let seed = json?["label_seed"]?.stringValue
-        self.init(
-            fingerprint: fingerprint, tokens: tokens, sequenceLength: length, labelSeed: seed.flatMap { UInt64($0) },
-            inputs: json?["inputs"]?.arrayValue ?? [])
-        if let seed, UInt64(seed) == nil { return nil }
-    }
+    public var json: JSONObject { Self.record.json(self) }
+
+    /// Reads what `json` writes.
+    init(_ reader: JSONReader) throws(JSONReadError) { self = try Self.record.read(reader) }
 }
 
 /// Moments of what enters a linear layer.
@@ -73,12 +69,17 @@ public struct InputMoments: Sendable {
 /// several threads at once.
 public protocol CalibrationStatistics: Sendable {
     var record: CalibrationRecord { get }
-    /// C = E[x·xᵀ] and E[x] of the input that the module reads, maybe with others.
-    func input(of module: LinearModule, layer: Int) throws -> InputMoments
-    /// Γ = E[g·gᵀ] of the derivative g of a token's loss by the module's output, `[out, out]`; nil without gradients.
-    func gradient(of module: LinearModule, layer: Int) throws -> DoubleMatrix?
+    /// C = E[x·xᵀ] and E[x] of a stream of a block.
+    func input(of stream: Stream, block: Int) throws -> InputMoments
+    /// Γ = E[g·gᵀ] of the derivative g of a token's loss by what leaves a linear layer, `[out, out]`; nil without gradients.
+    func gradient(of linear: LinearLayer) throws -> DoubleMatrix?
 }
 
 extension CalibrationStatistics {
+    /// The same of what enters a linear layer.
+    public func input(of linear: LinearLayer) throws -> InputMoments {
+        try input(of: linear.role.stream, block: linear.block)
+    }
+
     public var hasGradients: Bool { record.labelSeed != nil }
 }

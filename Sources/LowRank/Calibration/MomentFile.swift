@@ -7,9 +7,9 @@ import Transformer
 
 /// Statistics in an HDF5 file, so that ranks are planned again within seconds.
 ///
-/// Attributes `format` (`cola-moments`), `calibration` (the record as JSON) and `provenance`. For each layer and input:
-/// `/input/<layer>.<module>/moments` and `mean`; for each module with gradients `/gradient/<layer>.<module>`. Modules
-/// that share an input stand under the first one's name. A symmetric n × n matrix is its upper triangle row by row,
+/// Attributes `format` (`cola-moments`), `calibration` (the record as JSON) and `provenance`. For each input of a block:
+/// `/input/<block>.<module>/moments` and `mean`; for each linear layer with gradients `/gradient/<block>.<module>`. Linear
+/// layers that share an input stand under the first one's name. A symmetric n × n matrix is its upper triangle row by row,
 /// n (n + 1) / 2 numbers, as `numpy.triu_indices(n)` lists them. All are means over the tokens, in double precision.
 public final class MomentFile: CalibrationStatistics {
     static let format = "cola-moments"
@@ -17,30 +17,37 @@ public final class MomentFile: CalibrationStatistics {
     public let record: CalibrationRecord
     public var path: String { file.path }
     private let file: ArrayFile
-    private let configuration: DecoderConfiguration
+    private let model: ModelDescription
 
-    /// Opens the moments of the model with this configuration and fingerprint.
+    /// Opens the moments of the model of this description and fingerprint.
     ///
     /// Throws `LowRankError.input` if they are another model's, and `CheckpointError`.
-    public init(path: String, of configuration: DecoderConfiguration, fingerprint: String) throws {
+    public init(path: String, of model: ModelDescription, fingerprint: String) throws {
         file = try ArrayFile(path: path, format: Self.format, texts: ["calibration", "provenance"])
-        self.configuration = configuration
-        guard let record = CalibrationRecord(try? JSONValue(parsing: file.text("calibration"))) else {
-            throw CheckpointError.invalid(
-                path: path, place: "attribute calibration", found: file.text("calibration"),
-                expected: "JSON with fingerprint, tokens and sequence_length")
-        }
+        self.model = model
+        record = try Self.record(file.text("calibration"), path: path)
         guard record.fingerprint == fingerprint else {
             throw LowRankError.input(
                 path: path, place: "the model that the moments are of", found: "the fingerprint \(record.fingerprint)",
                 expected: "\(fingerprint), that of the checkpoint; collect its moments with --save-moments")
         }
-        self.record = record
     }
 
-    /// Writes statistics of all layers. `progress` is told the layers done. Throws `CheckpointError`.
+    private static func record(_ text: String, path: String) throws(CheckpointError) -> CalibrationRecord {
+        let place = "attribute calibration"
+        guard let json = try? JSONValue(parsing: text) else {
+            throw .invalid(path: path, place: place, found: text, expected: "JSON text")
+        }
+        do throws(JSONReadError) {
+            return try CalibrationRecord(JSONReader(json, path: path, place: place))
+        } catch {
+            throw .invalid(path: error.path, place: error.place, found: error.found, expected: error.expected)
+        }
+    }
+
+    /// Writes statistics of all blocks. `progress` is told the blocks done. Throws `CheckpointError`.
     public static func write(
-        _ statistics: some CalibrationStatistics, of configuration: DecoderConfiguration, to path: String,
+        _ statistics: some CalibrationStatistics, of model: ModelDescription, to path: String,
         provenance: String, progress: (Int) -> Void = { _ in }
     ) throws {
         let writer = try ArrayWriter(
@@ -48,42 +55,40 @@ public final class MomentFile: CalibrationStatistics {
             texts: [
                 ("calibration", JSONValue.object(statistics.record.json).text()), ("provenance", provenance),
             ])
-        for layer in 0..<configuration.layers {
-            for module in LinearModule.allCases {
-                if module.inputOwner == module {
-                    let input = try statistics.input(of: module, layer: layer)
-                    try writer.write(inputPath(module, layer) + ["moments"], triangle(of: input.secondMoment))
-                    try writer.write(inputPath(module, layer) + ["mean"], input.mean)
+        for (index, block) in model.blocks.enumerated() {
+            for linear in block.linears {
+                if block.inputOwner(of: linear) == linear.id {
+                    let input = try statistics.input(of: linear.role.stream, block: index)
+                    try writer.write(place("input", linear.id) + ["moments"], triangle(of: input.secondMoment))
+                    try writer.write(place("input", linear.id) + ["mean"], input.mean)
                 }
-                if let gradient = try statistics.gradient(of: module, layer: layer) {
-                    try writer.write(gradientPath(module, layer), triangle(of: gradient))
+                if let gradient = try statistics.gradient(of: linear) {
+                    try writer.write(place("gradient", linear.id), triangle(of: gradient))
                 }
             }
-            progress(layer + 1)
+            progress(index + 1)
         }
         try writer.finish()
     }
 
-    public func input(of module: LinearModule, layer: Int) throws -> InputMoments {
-        let (owner, n) = (module.inputOwner, configuration.shape(of: module).inputs)
-        let path = Self.inputPath(owner, layer)
+    public func input(of stream: Stream, block: Int) throws -> InputMoments {
+        guard let owner = model.blocks[block].linears(reading: stream).first else {
+            preconditionFailure("nothing in block \(block) reads \(stream)")
+        }
+        let (path, n) = (Self.place("input", owner.id), owner.inputs)
         return InputMoments(
             secondMoment: try matrix(path + ["moments"], n), mean: try numbers(path + ["mean"], n))
     }
 
-    public func gradient(of module: LinearModule, layer: Int) throws -> DoubleMatrix? {
+    public func gradient(of linear: LinearLayer) throws -> DoubleMatrix? {
         guard hasGradients else { return nil }
-        return try matrix(Self.gradientPath(module, layer), configuration.shape(of: module).outputs)
+        return try matrix(Self.place("gradient", linear.id), linear.outputs)
     }
 
     // MARK: - Arrays
 
-    private static func inputPath(_ module: LinearModule, _ layer: Int) -> [String] {
-        ["input", "\(layer).\(module.rawValue)"]
-    }
-
-    private static func gradientPath(_ module: LinearModule, _ layer: Int) -> [String] {
-        ["gradient", "\(layer).\(module.rawValue)"]
+    private static func place(_ kind: String, _ linear: LinearLayer.ID) -> [String] {
+        [kind, "\(linear.block).\(linear.module)"]
     }
 
     private func numbers(_ location: [String], _ count: Int) throws -> [Double] {

@@ -93,6 +93,10 @@ struct Absorption {
 }
 
 extension LayerFactors {
+    /// What is taken for a latent's variance at least, in parts of its second moment: products of thousands of rows in single
+    /// precision err by about √2048 · 2⁻²⁴ of that.
+    private static let leastVariance = 1e-6
+
     /// B and bias by ridge least squares on h = σ(A·x) for the targets y, shrunk towards what they are:
     /// min E‖y − B·h − b‖² + ρ‖(B − B₀)·D‖² with D² the diagonal of h's covariance.
     ///
@@ -106,8 +110,12 @@ extension LayerFactors {
         let covariance = SampleMoments.cross(h, h)
         let cross = SampleMoments.cross(h, residual)
         for i in 0..<r {
+            // Of a latent that is the same for all rows – LayerNorm makes one direction of its output that – the rest is the
+            // rounding of products in single precision.
+            let least = Self.leastVariance * covariance[i, i]
             for j in 0..<r { covariance[i, j] -= meanH[i] * meanH[j] }
             for j in 0..<cross.columns { cross[i, j] -= meanH[i] * meanResidual[j] }
+            covariance[i, i] = max(covariance[i, i], least)
         }
         // In units of each feature's own deviation.
         let deviations = (0..<r).map { max(covariance[$0, $0], 1e-30).squareRoot() }

@@ -1,3 +1,4 @@
+import CKernels
 import LinearAlgebra
 import Tensors
 import Transformer
@@ -9,6 +10,9 @@ public struct ConversionRecipe: Sendable {
         case silu
         /// A linear bottleneck B·A.
         case identity
+
+        /// Where σ stands then: the feed-forward networks keep their own in either case.
+        var placement: ActivationPlacement { self == .silu ? .both : .original }
     }
 
     public var weighting = Weighting.fisher
@@ -30,57 +34,25 @@ public struct ConversionRecipe: Sendable {
     public var needsTokens: Bool { activation == .silu || anchors }
 }
 
-/// Makes low-rank projections of a dense decoder's linear layers.
+/// Makes low-rank linear layers of a dense model's.
 public struct Conversion {
-    let decoder: Decoder
+    let model: LanguageModel
     let plan: RankPlan
     let recipe: ConversionRecipe
     let statistics: (any CalibrationStatistics)?
 
     public init(
-        _ decoder: Decoder, plan: RankPlan, recipe: ConversionRecipe, statistics: (any CalibrationStatistics)?
+        _ model: LanguageModel, plan: RankPlan, recipe: ConversionRecipe, statistics: (any CalibrationStatistics)?
     ) {
-        self.decoder = decoder
+        self.model = model
         self.plan = plan
         self.recipe = recipe
         self.statistics = statistics
     }
 
-    /// The converted model. `configuration` is that of the dense model, with σ where the recipe puts it.
-    ///
-    /// - Parameters:
-    ///   - tokens: the calibration tokens; needed as the recipe says.
-    ///   - progress: told how many layers are done.
-    public func run(
-        _ configuration: DecoderConfiguration, tokens: TokenBatch?, progress: (Int) -> Void = { _ in }
-    ) throws -> (decoder: Decoder, layers: [LayerRecord]) {
-        let source = decoder.weights
-        let weights = DecoderWeights(configuration, precision: .f32, includingHead: source.head != nil) {
-            layer, module in
-            let rank = plan.rank(module, layer: layer)
-            return .init(rank: rank, hasBias: rank != nil || decoder.weights.layers[layer][module].bias != nil)
-        }
-        copy(source.embedding, weights.embedding)
-        copy(source.norm, weights.norm)
-        if let head = source.head, let target = weights.head, target !== weights.embedding { copy(head, target) }
-        for (from, to) in zip(source.layers, weights.layers) {
-            copy(from.inputNorm, to.inputNorm)
-            copy(from.postAttentionNorm, to.postAttentionNorm)
-        }
-        let records: [LayerRecord]
-        if recipe.needsTokens {
-            guard let tokens else { preconditionFailure("the recipe needs the calibration tokens") }
-            records = try convertWithTokens(tokens, to: weights, configuration, progress)
-        } else {
-            records = try convertByStatistics(to: weights, progress)
-        }
-        return (Decoder(configuration, weights), records)
-    }
-
     /// How one linear layer was converted.
     public struct LayerRecord: Sendable {
-        public let layer: Int
-        public let module: LinearModule
+        public let linear: LinearLayer
         public let rank: Int
         /// s and the number of pairs, where σ was put in.
         public let scale: Double?
@@ -89,129 +61,134 @@ public struct Conversion {
         public let activationError: Double?
     }
 
-    private func record(_ module: LinearModule, _ layer: Int, _ outcome: LayerFit.Outcome) -> LayerRecord {
+    /// What a dense model becomes: bottlenecks with a bias where the plan has ranks, σ in them where the recipe puts it. All
+    /// else stays.
+    ///
+    /// Throws `LowRankError.setting` for a model whose configuration takes σ out of the feed-forward networks.
+    public func target() throws(LowRankError) -> ModelDescription {
+        var target = model.description
+        guard target.placement.hasOuterActivation else {
+            throw .setting(
+                name: "cola_activation", found: target.placement.rawValue,
+                expected: "both or original: the feed-forward networks of a dense model have an activation")
+        }
+        target.placement = recipe.activation.placement
+        return target.with { linear in
+            let rank = plan.rank(of: linear.id)
+            return LinearLayout(rank: rank, hasBias: rank != nil || linear.hasBias)
+        }
+    }
+
+    /// The converted model.
+    ///
+    /// - Parameters:
+    ///   - tokens: the calibration tokens; needed as the recipe says.
+    ///   - progress: told how many blocks are done.
+    public func run(
+        tokens: TokenBatch?, progress: (Int) -> Void = { _ in }
+    ) throws -> (model: LanguageModel, layers: [LayerRecord]) {
+        let weights = ModelWeights(try target(), precision: .f32, includingHead: model.weights.head != nil)
+        // What does not become low-rank, which has the same name in both.
+        let dense = Dictionary(uniqueKeysWithValues: model.weights.parameters.map { ($0.name, $0.weight) })
+        for parameter in weights.parameters where parameter.role.linear?.isLowRank != true {
+            guard let weight = dense[parameter.name] else { preconditionFailure("no \(parameter.name) to copy") }
+            parameter.weight.assign(weight)
+        }
+        let converted = LanguageModel(weights)
+        guard recipe.needsTokens else { return (converted, try convertByStatistics(converted, progress)) }
+        guard let tokens else { preconditionFailure("the recipe needs the calibration tokens") }
+        return (converted, try convertWithTokens(tokens, converted, progress))
+    }
+
+    private func record(_ linear: LinearLayer, _ outcome: LayerFit.Outcome) -> LayerRecord {
         LayerRecord(
-            layer: layer, module: module, rank: outcome.factors.rank, scale: outcome.absorption?.scale,
+            linear: linear, rank: outcome.factors.rank, scale: outcome.absorption?.scale,
             pairs: outcome.absorption?.pairs, activationError: outcome.absorption?.predictedError)
     }
 
-    private func copy(_ from: Weight, _ to: Weight) { to.elements.update(from: from.elements, count: from.count) }
-
-    private func fit(_ module: LinearModule, layer: Int, rank: Int, input: InputMoments?) throws -> LayerFit {
-        guard case .dense(let dense) = decoder.weights.layers[layer][module] else { preconditionFailure("not dense") }
+    /// Fits a linear layer of the converted model as `body` says; nil for one that stays dense.
+    private func convert(
+        _ linear: LinearLayer, _ converted: LanguageModel, input: InputMoments?,
+        _ body: (LayerFit) throws -> LayerFit.Outcome
+    ) throws -> LayerRecord? {
+        guard case .lowRank(let target) = converted.weights[linear] else { return nil }
+        guard case .dense(let dense) = model.weights[linear] else { preconditionFailure("\(linear.id) is not dense") }
         let weight = dense.weight.doubles()
-        return LayerFit(
+        let fit = LayerFit(
             recipe: recipe, weight: weight,
             bias: dense.bias.map { $0.doubles().elements } ?? [Double](repeating: 0, count: weight.rows),
-            rank: rank,
-            gradient: recipe.weighting == .fisher ? try statistics?.gradient(of: module, layer: layer) : nil,
+            rank: target.rank, gradient: recipe.weighting == .fisher ? try statistics?.gradient(of: linear) : nil,
             input: input)
-    }
-
-    /// Copies a layer that stays dense; false for one that does not.
-    private func keepsDense(_ module: LinearModule, layer: Int, in weights: DecoderWeights) -> Bool {
-        guard case .dense(let target) = weights.layers[layer][module],
-            case .dense(let dense) = decoder.weights.layers[layer][module]
-        else { return false }
-        copy(dense.weight, target.weight)
-        if let bias = dense.bias, let to = target.bias { copy(bias, to) }
-        return true
+        let outcome = try body(fit)
+        outcome.factors.store(in: target)
+        return record(linear, outcome)
     }
 
     private func convertByStatistics(
-        to weights: DecoderWeights, _ progress: (Int) -> Void
+        _ converted: LanguageModel, _ progress: (Int) -> Void
     ) throws -> [LayerRecord] {
-        let modules = LinearModule.allCases
-        let results = ParallelResults<Result<LayerRecord?, any Error>>(count: weights.layers.count * modules.count)
+        let linears = converted.description.linears.filter(\.isLowRank)
+        let blocks = converted.description.blocks.count
+        let results = ParallelResults<Result<LayerRecord?, any Error>>(count: linears.count)
         results.fill(
-            order: Array(0..<weights.layers.count * modules.count), progress: { progress($0 / modules.count) }
+            order: Array(linears.indices), progress: { progress($0 * blocks / linears.count) }
         ) { index in
-            let (layer, module) = (index / modules.count, modules[index % modules.count])
-            return Result {
-                guard !keepsDense(module, layer: layer, in: weights),
-                    case .lowRank(let target) = weights.layers[layer][module]
-                else { return nil }
-                let outcome = try fit(
-                    module, layer: layer, rank: target.rank,
-                    input: try statistics?.input(of: module, layer: layer)
-                ).linear()
-                outcome.factors.store(in: target)
-                return record(module, layer, outcome)
+            Result {
+                let input = try statistics?.input(of: linears[index])
+                return try convert(linears[index], converted, input: input) { try $0.linear() }
             }
         }
         return try results.values.compactMap { try $0.get() }
     }
 
-    /// One layer after the other, with all tokens' residual streams in memory.
+    /// One stage after the other, with all tokens' residual streams in memory: those of the dense model and, with anchors,
+    /// those that the converted one makes.
     private func convertWithTokens(
-        _ tokens: TokenBatch, to weights: DecoderWeights, _ configuration: DecoderConfiguration,
-        _ progress: (Int) -> Void
+        _ tokens: TokenBatch, _ converted: LanguageModel, _ progress: (Int) -> Void
     ) throws -> [LayerRecord] {
         var records: [LayerRecord] = []
-        let steps = LayerSteps(configuration, tokens)
-        var hidden = steps.embed(decoder)
-        var drifted = hidden
-        for layer in 0..<configuration.layers {
-            let (dense, converted) = (decoder.weights.layers[layer], weights.layers[layer])
-            /// Fits the modules that read x, and returns what leaves the dense ones and the converted ones.
-            func stage(
-                _ modules: [LinearModule], x: Matrix, drifted: Matrix, residual: Matrix? = nil
-            ) throws -> (dense: [Matrix], converted: [Matrix]) {
-                let outputs = modules.map { steps.project(x, dense[$0]) }
-                let input =
-                    recipe.anchors
-                    ? InputMoments(drifted)
-                    : try statistics?.input(of: modules[0], layer: layer) ?? InputMoments(drifted)
-                let fits = ParallelResults<Result<LayerRecord?, any Error>>(count: modules.count)
-                fits.fill(order: Array(modules.indices), progress: { _ in }) { index in
-                    let (module, output) = (modules[index], outputs[index])
-                    return Result {
-                        guard !keepsDense(module, layer: layer, in: weights),
-                            case .lowRank(let target) = converted[module]
-                        else { return nil }
-                        let outcome = try fit(module, layer: layer, rank: target.rank, input: input).fit(
-                            drifted, targets: residual.map { steps.add(output, $0) } ?? output,
-                            isDrifted: recipe.anchors)
-                        outcome.factors.store(in: target)
-                        return record(module, layer, outcome)
+        let walk = BlockWalk(model, tokens)
+        let drift = recipe.anchors ? BlockWalk(converted, tokens) : nil
+        for (index, block) in converted.description.blocks.enumerated() {
+            for stream in Stream.allCases {
+                let linears = block.linears(reading: stream)
+                let x = walk.input(of: stream)
+                let outputs = linears.map { BlockWalk.project(x, model.weights[$0]) }
+                let drifted = drift?.input(of: stream) ?? x
+                let stored = recipe.anchors ? nil : try statistics?.input(of: stream, block: index)
+                let (input, missing) = (stored ?? InputMoments(drifted), missing(stream, walk, drift))
+                let fits = ParallelResults<Result<LayerRecord?, any Error>>(count: linears.count)
+                fits.fill(order: Array(linears.indices), progress: { _ in }) { index in
+                    Result {
+                        let targets = missing.map { sum(outputs[index], $0) } ?? outputs[index]
+                        return try convert(linears[index], converted, input: input) {
+                            try $0.fit(drifted, targets: targets, isDrifted: recipe.anchors)
+                        }
                     }
                 }
                 records += try fits.values.compactMap { try $0.get() }
-                let results = recipe.anchors ? modules.map { steps.project(drifted, converted[$0]) } : []
-                return (outputs, results)
+                walk.advance(stream, outputs: outputs)
+                drift?.advance(stream, outputs: linears.map { BlockWalk.project(drifted, converted.weights[$0]) })
             }
-            func missing(_ a: Matrix, _ b: Matrix) -> Matrix? {
-                guard recipe.anchors, recipe.residualShare > 0 else { return nil }
-                let difference = Matrix(uninitialized: a.shape)
-                let share = Float(recipe.residualShare)
-                for i in 0..<a.count { difference.pointer[i] = share * (a.pointer[i] - b.pointer[i]) }
-                return difference
-            }
-            let x = steps.normalize(hidden, dense.inputNorm)
-            let queries = try stage(
-                [.query, .key, .value], x: x,
-                drifted: recipe.anchors ? steps.normalize(drifted, converted.inputNorm) : x)
-            func attend(_ m: [Matrix]) -> Matrix { steps.attend(query: m[0], key: m[1], value: m[2]) }
-            let attended = attend(queries.dense)
-            let output = try stage(
-                [.output], x: attended, drifted: recipe.anchors ? attend(queries.converted) : attended,
-                residual: missing(hidden, drifted))
-            hidden = steps.add(hidden, output.dense[0])
-            if recipe.anchors { drifted = steps.add(drifted, output.converted[0]) }
-            let x2 = steps.normalize(hidden, dense.postAttentionNorm)
-            let gates = try stage(
-                [.gate, .up], x: x2,
-                drifted: recipe.anchors ? steps.normalize(drifted, converted.postAttentionNorm) : x2)
-            let product = steps.multiply(gate: gates.dense[0], up: gates.dense[1])
-            let down = try stage(
-                [.down], x: product,
-                drifted: recipe.anchors
-                    ? steps.multiply(gate: gates.converted[0], up: gates.converted[1]) : product,
-                residual: missing(hidden, drifted))
-            hidden = steps.add(hidden, down.dense[0])
-            if recipe.anchors { drifted = steps.add(drifted, down.converted[0]) }
-            progress(layer + 1)
+            progress(index + 1)
         }
         return records
+    }
+
+    /// What a stage's linear layer is asked to mend: a share of what the converted model's residual stream lacks, `[N, C]`.
+    /// Nil where its output is not added to the stream as it is, and without anchors.
+    private func missing(_ stream: Stream, _ walk: BlockWalk, _ drift: BlockWalk?) -> Matrix? {
+        guard recipe.residualShare > 0, let drift, let wanted = walk.residual(of: stream),
+            let found = drift.residual(of: stream)
+        else { return nil }
+        let share = Float(recipe.residualShare)
+        for i in 0..<wanted.count { wanted.pointer[i] = share * (wanted.pointer[i] - found.pointer[i]) }
+        return wanted
+    }
+
+    private func sum(_ a: Matrix, _ b: Matrix) -> Matrix {
+        let sum = Matrix(uninitialized: a.shape)
+        ck_sum(a.pointer, b.pointer, sum.pointer, sum.count)
+        return sum
     }
 }

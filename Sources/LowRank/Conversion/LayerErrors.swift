@@ -4,8 +4,7 @@ import Transformer
 
 /// How far a converted linear layer is from the dense one, over some tokens.
 public struct LayerError: Sendable {
-    public let layer: Int
-    public let module: LinearModule
+    public let linear: LinearLayer
     /// √(E‖y − ŷ‖² / E‖y‖²) where both read the dense model's activations; nil if y is zero for all tokens.
     public let relative: Double?
     /// The same where the converted layer reads what the converted layers before it made.
@@ -14,31 +13,28 @@ public struct LayerError: Sendable {
     /// with their mean removed (Eckart and Young); nil where it was not asked for, or is nothing.
     public let floorRatio: Double?
 
-    /// Runs the tokens through both models, layer by layer, and compares what leaves each converted linear layer.
-    /// `progress` is told the layers done. Throws `LinearAlgebraError`.
+    /// Runs the tokens through both models, stage by stage, and compares what leaves each converted linear layer.
+    /// `progress` is told the blocks done. Throws `LinearAlgebraError`.
     public static func measure(
-        dense: Decoder, converted: Decoder, _ tokens: TokenBatch, withFloor: Bool, progress: (Int) -> Void = { _ in }
+        dense: LanguageModel, converted: LanguageModel, _ tokens: TokenBatch, withFloor: Bool,
+        progress: (Int) -> Void = { _ in }
     ) throws -> [LayerError] {
-        let steps = LayerSteps(dense.configuration, tokens)
-        // The models differ in where σ stands inside projections, not between them.
-        precondition(
-            dense.configuration.placement.hasOuterActivation == converted.configuration.placement.hasOuterActivation)
-        var (hidden, drifted) = (steps.embed(dense), steps.embed(converted))
+        let (walk, drift) = (BlockWalk(dense, tokens), BlockWalk(converted, tokens))
         var errors: [LayerError] = []
-        // A part of nothing is no number.
-        func finite(_ quotient: Double) -> Double? { quotient.isFinite ? quotient : nil }
-        for layer in 0..<dense.configuration.layers {
-            let (from, to) = (dense.weights.layers[layer], converted.weights.layers[layer])
-            func compare(_ modules: [LinearModule], _ x: Matrix, _ y: Matrix) throws -> ([Matrix], [Matrix]) {
-                let outputs = modules.map { steps.project(x, from[$0]) }
-                let placed = modules.map { steps.project(y, to[$0]) }
-                let covariance =
-                    withFloor && modules.contains { to[$0].rank != nil } ? InputMoments(x).covariance : nil
-                for (index, module) in modules.enumerated() {
-                    guard let rank = to[module].rank, case .dense(let dense) = from[module] else { continue }
-                    let own = SampleMoments.squaredDistance(outputs[index], steps.project(x, to[module]))
-                    let there = SampleMoments.squaredDistance(outputs[index], placed[index])
-                    let energy = SampleMoments.squaredDistance(outputs[index], nil)
+        for (index, block) in dense.description.blocks.enumerated() {
+            for stream in Stream.allCases {
+                let linears = block.linears(reading: stream)
+                let (x, drifted) = (walk.input(of: stream), drift.input(of: stream))
+                let outputs = linears.map { BlockWalk.project(x, dense.weights[$0]) }
+                let placed = linears.map { BlockWalk.project(drifted, converted.weights[$0]) }
+                let isLowRank = linears.contains { converted.weights[$0].rank != nil }
+                let covariance = withFloor && isLowRank ? InputMoments(x).covariance : nil
+                for (linear, (output, placed)) in zip(linears, zip(outputs, placed)) {
+                    let weights = converted.weights[linear]
+                    guard let rank = weights.rank, case .dense(let dense) = dense.weights[linear] else { continue }
+                    let own = SampleMoments.squaredDistance(output, BlockWalk.project(x, weights))
+                    let there = SampleMoments.squaredDistance(output, placed)
+                    let energy = SampleMoments.squaredDistance(output, nil)
                     var ratio: Double?
                     if let covariance {
                         let tail = try WeightedFactors.Problem(
@@ -48,26 +44,17 @@ public struct LayerError: Sendable {
                     }
                     errors.append(
                         LayerError(
-                            layer: layer, module: module,
-                            relative: finite((own / energy).squareRoot()),
+                            linear: linear, relative: finite((own / energy).squareRoot()),
                             inPlace: finite((there / energy).squareRoot()), floorRatio: ratio))
                 }
-                return (outputs, placed)
+                walk.advance(stream, outputs: outputs)
+                drift.advance(stream, outputs: placed)
             }
-            let (q, p) = try compare(
-                [.query, .key, .value], steps.normalize(hidden, from.inputNorm), steps.normalize(drifted, to.inputNorm))
-            let (o, u) = try compare(
-                [.output], steps.attend(query: q[0], key: q[1], value: q[2]),
-                steps.attend(query: p[0], key: p[1], value: p[2]))
-            (hidden, drifted) = (steps.add(hidden, o[0]), steps.add(drifted, u[0]))
-            let (g, h) = try compare(
-                [.gate, .up], steps.normalize(hidden, from.postAttentionNorm),
-                steps.normalize(drifted, to.postAttentionNorm))
-            let (d, e) = try compare(
-                [.down], steps.multiply(gate: g[0], up: g[1]), steps.multiply(gate: h[0], up: h[1]))
-            (hidden, drifted) = (steps.add(hidden, d[0]), steps.add(drifted, e[0]))
-            progress(layer + 1)
+            progress(index + 1)
         }
         return errors
     }
+
+    /// A part of nothing is not a number.
+    private static func finite(_ quotient: Double) -> Double? { quotient.isFinite ? quotient : nil }
 }

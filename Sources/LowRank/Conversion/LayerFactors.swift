@@ -24,25 +24,17 @@ struct LayerFactors {
         return LayerFactors(a: a, b: b, bias: bias)
     }
 
-    /// Sets the weights of a low-rank projection, which hold A and B transposed.
-    func store(in projection: LowRankProjection) {
+    /// Sets the weights of a low-rank linear layer, which hold A and B transposed.
+    func store(in weights: LinearWeights.LowRank) {
         func copy(_ matrix: DoubleMatrix, to weight: Weight) {
             precondition(weight.shape == [matrix.columns, matrix.rows], "\(matrix.shape) for \(weight.shape)")
             let transposed = matrix.transposed
-            withExtendedLifetime(transposed) {
-                ck_f64_to_f32(transposed.pointer, weight.elements, transposed.count)
-            }
+            let single = Matrix(uninitialized: transposed.shape)
+            withExtendedLifetime(transposed) { ck_f64_to_f32(transposed.pointer, single.pointer, transposed.count) }
+            weight.assign(Weight(single))
         }
-        copy(a, to: projection.a)
-        copy(b, to: projection.b)
-        if let weight = projection.bias { ck_f64_to_f32(bias, weight.elements, bias.count) }
-    }
-}
-
-extension Weight {
-    /// The elements of a weight in single precision.
-    var elements: UnsafeMutablePointer<Float> {
-        guard case .single(let matrix) = storage else { preconditionFailure("a conversion is in single precision") }
-        return matrix.pointer
+        copy(a, to: weights.a)
+        copy(b, to: weights.b)
+        if let weight = weights.bias { ck_f64_to_f32(bias, weight.view.pointer, bias.count) }
     }
 }

@@ -63,9 +63,10 @@ public enum RankAllocation {
     private static func hull(_ layer: LayerEnergies, multiple: Int) -> [Point] {
         var points = stride(from: multiple, through: layer.largestUsefulRank, by: multiple).map { rank in
             Point(
-                cost: layer.parameters(rank: rank), tail: layer.tails[min(rank, layer.energies.count)], rank: rank)
+                cost: layer.linear.parameters(rank: rank), tail: layer.tails[min(rank, layer.energies.count)],
+                rank: rank)
         }
-        points.append(Point(cost: layer.denseParameters, tail: 0, rank: nil))
+        points.append(Point(cost: layer.linear.denseParameters, tail: 0, rank: nil))
         var hull: [Point] = []
         for point in points {
             while hull.count >= 2 {

@@ -6,8 +6,9 @@ import Transformer
 /// What a reader of the file changes is `rank`, null for a layer that stays dense; all else is there to decide by.
 public struct RankPlan: Sendable, Equatable {
     public struct Entry: Sendable, Equatable {
-        public var layer: Int
-        public var module: LinearModule
+        /// Which linear layer: its block, counted from 0, and its path inside.
+        public var block: Int
+        public var module: String
         /// nil: stays dense.
         public var rank: Int?
         /// Share of the energy that is kept, in the plan's weighting.
@@ -18,16 +19,18 @@ public struct RankPlan: Sendable, Equatable {
         public var lossIncrease: Double?
         /// Why the layer stays dense; nil for one that does not.
         public var reason: String?
+
+        public var id: LinearLayer.ID { .init(block: block, module: module) }
     }
 
-    /// `DecoderWeights.fingerprint` of the model that the plan is for.
+    /// `ModelWeights.fingerprint` of the model that the plan is for.
     public var fingerprint: String
     public var weighting: Weighting
     /// Name and numbers of the policy, for the reader.
     public var policy: JSONObject
     /// nil for a plan that no text was looked at for.
     public var calibration: CalibrationRecord?
-    /// One for each linear layer, in the order of layers and modules.
+    /// One for each linear layer, in the order of the model's description.
     public var entries: [Entry]
     /// Parameters of the linear layers, dense and as planned.
     public var denseParameters: Int
@@ -45,15 +48,24 @@ public struct RankPlan: Sendable, Equatable {
         entries = zip(layers, ranks).map { layer, rank in
             Entry(layer, rank: rank, weighting)
         }
-        denseParameters = layers.reduce(0) { $0 + $1.denseParameters }
-        parameters = zip(layers, ranks).reduce(0) { sum, item in
-            sum + (item.1.map(item.0.parameters) ?? item.0.denseParameters)
-        }
+        (denseParameters, parameters) = Self.parameters(layers.map(\.linear), ranks)
+    }
+
+    private static func parameters(
+        _ linears: [LinearLayer], _ ranks: RankAllocation.Ranks
+    ) -> (dense: Int, planned: Int) {
+        (
+            linears.reduce(0) { $0 + $1.denseParameters },
+            zip(linears, ranks).reduce(0) { $0 + $1.0.parameters(rank: $1.1) }
+        )
     }
 
     /// The rank of a linear layer; nil for one that stays dense.
-    public func rank(_ module: LinearModule, layer: Int) -> Int? {
-        entries[layer * LinearModule.allCases.count + LinearModule.allCases.firstIndex(of: module)!].rank
+    public func rank(of linear: LinearLayer.ID) -> Int? {
+        guard let entry = entries.first(where: { $0.id == linear }) else {
+            preconditionFailure("the plan has no \(linear)")
+        }
+        return entry.rank
     }
 
     /// Parameters of the linear layers as a share of the dense model's.
@@ -67,8 +79,7 @@ public struct RankPlan: Sendable, Equatable {
 
 extension RankPlan.Entry {
     init(_ layer: LayerEnergies, rank: Int?, _ weighting: Weighting) {
-        self.layer = layer.layer
-        module = layer.module
+        (block, module) = (layer.linear.block, layer.linear.module)
         self.rank = rank
         keptEnergy = rank.map(layer.keptEnergy) ?? 1
         relativeError = max(0, 1 - keptEnergy).squareRoot()
@@ -85,97 +96,91 @@ extension RankPlan.Entry {
 
 // MARK: - JSON
 
-extension RankPlan {
-    static let format = "cola-rank-plan"
-
-    public var json: JSONObject {
-        let layers = entries.map { entry -> JSONValue in
-            var row = JSONObject([
-                ("layer", .integer(entry.layer)), ("module", .string(entry.module.rawValue)),
-                ("rank", entry.rank.map { .integer($0) } ?? .null), ("kept_energy", .number(entry.keptEnergy)),
-                ("relative_error", .number(entry.relativeError)),
-            ])
-            if let increase = entry.lossIncrease { row["loss_increase"] = .number(increase) }
-            if let reason = entry.reason { row["reason"] = .string(reason) }
-            return .object(row)
-        }
-        return JSONObject([
-            ("format", .string(Self.format)), ("format_version", 1), ("fingerprint", .string(fingerprint)),
-            ("weighting", .string(weighting.rawValue)), ("policy", .object(policy)),
-            ("calibration", calibration.map { .object($0.json) } ?? .null),
-            ("dense_parameters", .integer(denseParameters)), ("parameters", .integer(parameters)),
-            ("kept_share", .number(keptShare)),
-            ("predicted_loss_increase", lossIncrease.map { .number($0) } ?? .null), ("layers", .array(layers)),
+extension RankPlan.Entry {
+    static let record = JSONRecord(
+        blank: RankPlan.Entry(block: 0, module: "", rank: nil, keptEnergy: .nan, relativeError: .nan),
+        [
+            .required("layer", \.block, .int), .required("module", \.module, .text),
+            .required("rank", \.rank, .orNull(.int)), .defaulted("kept_energy", \.keptEnergy, .number),
+            .defaulted("relative_error", \.relativeError, .number),
+            .optional("loss_increase", \.lossIncrease, .number), .optional("reason", \.reason, .text),
         ])
-    }
+}
 
-    /// Reads a plan for the model of this configuration and fingerprint. `path` names it in errors.
+extension RankPlan {
+    static let record = JSONRecord(
+        blank: RankPlan(
+            [], ranks: [], fingerprint: "", weighting: .fisher, policy: [:], calibration: nil),
+        [
+            .format("cola-rank-plan"), .version(1), .required("fingerprint", \.fingerprint, .text),
+            .required("weighting", \.weighting, .choice), .defaulted("policy", \.policy, .object),
+            .optional("calibration", \.calibration, CalibrationRecord.record.form, writesNull: true),
+            .defaulted("dense_parameters", \.denseParameters, .int), .defaulted("parameters", \.parameters, .int),
+            .derived("kept_share") { .number($0.keptShare) },
+            .derived("predicted_loss_increase") { $0.lossIncrease.map { .number($0) } ?? .null },
+            .required("layers", \.entries, .list(of: Entry.record.form)),
+        ])
+
+    public var json: JSONObject { Self.record.json(self) }
+
+    /// Reads a plan for the model of this description and fingerprint. `path` names it in errors.
     ///
-    /// Throws `LowRankError.input` for text that is no plan, a plan of another model, and a rank that a layer cannot have:
-    /// each layer and module must stand there once.
-    public init(_ text: String, path: String, of configuration: DecoderConfiguration, fingerprint: String)
-        throws(LowRankError)
-    {
-        func invalid(_ place: String, _ found: JSONValue?, _ expected: String) -> LowRankError {
-            .input(path: path, place: place, found: found?.text() ?? "nothing", expected: expected)
-        }
+    /// Throws `LowRankError.input` for text that is not a plan, a plan of another model, and a rank that a layer cannot have:
+    /// each linear layer must stand there once.
+    public init(
+        _ text: String, path: String, of model: ModelDescription, fingerprint: String
+    ) throws(LowRankError) {
         let json: JSONValue
         do throws(JSONError) {
             json = try JSONValue(parsing: text)
         } catch {
             throw .input(path: path, place: "plan", found: "\(error)", expected: "JSON text")
         }
-        guard json["format"]?.stringValue == Self.format, json["format_version"]?.intValue == 1 else {
-            throw invalid("format and format_version", json["format"], "\"\(Self.format)\", 1")
+        do throws(JSONReadError) {
+            self = try Self.record.read(JSONReader(json, path: path))
+        } catch {
+            throw LowRankError(error)
         }
-        guard let planned = json["fingerprint"]?.stringValue, planned == fingerprint else {
-            throw invalid(
-                "fingerprint", json["fingerprint"],
-                "\"\(fingerprint)\", that of the checkpoint: a plan is for one model")
+        guard self.fingerprint == fingerprint else {
+            throw .input(
+                path: path, place: "fingerprint", found: "\"\(self.fingerprint)\"",
+                expected: "\"\(fingerprint)\", that of the checkpoint: a plan is for one model")
         }
-        guard let weighting = json["weighting"]?.stringValue.flatMap(Weighting.init) else {
-            throw invalid("weighting", json["weighting"], "weight, output or fisher")
-        }
-        guard let rows = json["layers"]?.arrayValue else { throw invalid("layers", json["layers"], "a list") }
-        var found: [String: Entry] = [:]
-        for (index, row) in rows.enumerated() {
-            let place = "layers[\(index)]"
-            guard let layer = row["layer"]?.intValue, (0..<configuration.layers).contains(layer) else {
-                throw invalid("\(place), layer", row["layer"], "0 to \(configuration.layers - 1)")
+        try fit(to: model, path: path)
+    }
+
+    /// Brings entries that were read into the order of the model's linear layers, and counts parameters anew: ranks may have
+    /// been edited.
+    private mutating func fit(to model: ModelDescription, path: String) throws(LowRankError) {
+        var found: [LinearLayer.ID: Entry] = [:]
+        for (index, entry) in entries.enumerated() {
+            func invalid(_ place: String, _ value: String, _ expected: String) -> LowRankError {
+                .input(path: path, place: "layers[\(index)]\(place)", found: value, expected: expected)
             }
-            guard let module = row["module"]?.stringValue.flatMap(LinearModule.init) else {
+            guard model.blocks.indices.contains(entry.block) else {
+                throw invalid(".layer", "\(entry.block)", "0 to \(model.blocks.count - 1)")
+            }
+            guard let linear = model.linear(entry.id) else {
+                let known = model.blocks[entry.block].linears.map(\.module).joined(separator: ", ")
+                throw invalid(".module", "\"\(entry.module)\"", known)
+            }
+            let largest = min(linear.inputs, linear.outputs)
+            if let rank = entry.rank, !(1...largest).contains(rank) {
                 throw invalid(
-                    "\(place), module", row["module"], LinearModule.allCases.map(\.rawValue).joined(separator: ", "))
+                    ".rank of \(linear.id)", "\(rank)", "1 to \(largest), or null for a layer that stays dense")
             }
-            let (inputs, outputs) = configuration.shape(of: module)
-            let name = "layer \(layer) \(module.rawValue)"
-            guard let rank = row["rank"], rank.isNull || (1...min(inputs, outputs)).contains(rank.intValue ?? 0) else {
-                throw invalid(
-                    "\(place), rank of \(name)", row["rank"],
-                    "1 to \(min(inputs, outputs)), or null for a layer that stays dense")
+            guard found.updateValue(entry, forKey: entry.id) == nil else {
+                throw invalid("", "\(entry.id) again", "each layer once")
             }
-            guard found[name] == nil else { throw invalid(place, .string(name), "each layer once") }
-            found[name] = Entry(
-                layer: layer, module: module, rank: rank.intValue, keptEnergy: row["kept_energy"]?.doubleValue ?? .nan,
-                relativeError: row["relative_error"]?.doubleValue ?? .nan,
-                lossIncrease: row["loss_increase"]?.doubleValue, reason: row["reason"]?.stringValue)
         }
-        self.fingerprint = fingerprint
-        self.weighting = weighting
-        policy = json["policy"]?.objectValue ?? [:]
-        calibration = CalibrationRecord(json["calibration"])
         entries = []
-        (denseParameters, parameters) = (0, 0)
-        for layer in 0..<configuration.layers {
-            for module in LinearModule.allCases {
-                let name = "layer \(layer) \(module.rawValue)"
-                guard let entry = found[name] else { throw invalid("layers", nil, "an entry for \(name)") }
-                let (inputs, outputs) = configuration.shape(of: module)
-                entries.append(entry)
-                denseParameters += inputs * outputs
-                parameters += entry.rank.map { $0 * (inputs + outputs) } ?? inputs * outputs
+        for linear in model.linears {
+            guard let entry = found[linear.id] else {
+                throw .input(path: path, place: "layers", found: "nothing", expected: "an entry for \(linear.id)")
             }
+            entries.append(entry)
         }
+        (denseParameters, parameters) = Self.parameters(model.linears, entries.map(\.rank))
     }
 }
 
@@ -185,27 +190,25 @@ extension RankPlan {
     public static let convertedKey = "cola_converted"
 
     /// config.json of the model that the plan makes of one with these values: `rank` is the most frequent rank, `ranks`
-    /// has the exceptions, null for a layer that stays dense.
+    /// has the exceptions, null for a layer that stays dense. Its type is CoLA's or the family's, see `ofLowRankModel`.
     public func configuration(of values: JSONObject, _ activation: ConversionRecipe.Activation) -> JSONObject {
-        var result = values
+        values.ofLowRankModel { addRanks(to: &$0, activation, isOfColaType: $1) }
+    }
+
+    private func addRanks(
+        to values: inout JSONObject, _ activation: ConversionRecipe.Activation, isOfColaType: Bool
+    ) {
         let counts = Dictionary(entries.compactMap(\.rank).map { ($0, 1) }, uniquingKeysWith: +)
         let common = counts.max { ($0.value, $1.key) < ($1.value, $0.key) }?.key
-        result["architectures"] = ["ColaForCausalLM"]
-        result["model_type"] = "cola"
-        result["rank"] = common.map { .integer($0) } ?? .null
-        result["ranks"] = .object(
+        values["rank"] = common.map { .integer($0) } ?? .null
+        values["ranks"] = .object(
             JSONObject(
                 entries.filter { $0.rank != common }.map {
-                    ("\($0.layer).\($0.module.rawValue)", $0.rank.map { .integer($0) } ?? .null)
+                    ("\($0.block).\($0.module)", $0.rank.map { .integer($0) } ?? .null)
                 }))
         // The SwiGLU's own silu stays in either case.
-        result["only_lr_act"] = false
-        result["cola_activation"] = .string(
-            (activation == .silu ? ActivationPlacement.both : .original).rawValue)
-        result[Self.convertedKey] = true
-        // Of Qwen2, whose files name a window that is not used.
-        result["use_sliding_window"] = nil
-        result["sliding_window"] = nil
-        return result
+        if isOfColaType { values["only_lr_act"] = false }
+        values["cola_activation"] = .string(activation.placement.rawValue)
+        values[Self.convertedKey] = true
     }
 }

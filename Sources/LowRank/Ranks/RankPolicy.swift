@@ -34,10 +34,12 @@ extension RankPlan {
         _ layers: [LayerEnergies], _ policy: RankPolicy, modelParameters: Int, multiple: Int, fingerprint: String,
         weighting: Weighting, calibration: CalibrationRecord?
     ) throws(LowRankError) {
-        let dense = layers.reduce(0) { $0 + $1.denseParameters }
+        let dense = layers.reduce(0) { $0 + $1.linear.denseParameters }
         func budget(_ parameters: Int, _ name: String, _ found: String) throws(LowRankError) -> RankAllocation.Ranks {
             guard let ranks = RankAllocation.budget(layers, parameters: parameters, multiple: multiple) else {
-                let least = layers.reduce(0) { $0 + min($1.parameters(rank: multiple), $1.denseParameters) }
+                let least = layers.reduce(0) { sum, layer in
+                    sum + min(layer.linear.parameters(rank: multiple), layer.linear.denseParameters)
+                }
                 throw .setting(
                     name: name, found: found,
                     expected: "room for rank \(multiple) in all linear layers, which takes \(least) of their \(dense) "

@@ -25,7 +25,7 @@ public enum ModelPreset: String, CaseIterable, Sendable, Codable {
 
     public var layers: Int { shape.layers }
 
-    /// R of every projection of the CoLA model.
+    /// R of every linear layer of the CoLA model.
     public var rank: Int {
         switch self {
         case .tiny: 40
@@ -71,15 +71,26 @@ public enum ModelPreset: String, CaseIterable, Sendable, Codable {
     }
 }
 
+extension ModelPreset {
+    /// The dense model, or the CoLA model with one rank for all linear layers and σ where the paper has it. Throws
+    /// `TransformerError` for sizes that no model has.
+    public func description(
+        vocabulary: Int = 32000, layers: Int? = nil, rank: Int?
+    ) throws(TransformerError) -> ModelDescription {
+        let dense = configuration(vocabulary: vocabulary, layers: layers)
+        let values = rank.map { dense.withLowRank($0, placement) } ?? dense
+        return try ModelDescription(json: JSONValue.object(values).text(), path: rawValue).with(rank: rank)
+    }
+}
+
 extension JSONObject {
-    /// config.json of the CoLA model with these shapes and one rank for all projections.
+    /// config.json of the CoLA model with these shapes and one rank for all linear layers. Its type is CoLA's or the
+    /// family's, see `ofLowRankModel`.
     public func withLowRank(_ rank: Int, _ placement: ActivationPlacement) -> JSONObject {
-        var configuration = self
-        configuration["architectures"] = ["ColaForCausalLM"]
-        configuration["model_type"] = "cola"
-        configuration["rank"] = .integer(rank)
-        configuration["only_lr_act"] = .bool(placement == .inner)
-        configuration["cola_activation"] = .string(placement.rawValue)
-        return configuration
+        ofLowRankModel { values, isOfColaType in
+            values["rank"] = .integer(rank)
+            if isOfColaType { values["only_lr_act"] = .bool(placement == .inner) }
+            values["cola_activation"] = .string(placement.rawValue)
+        }
     }
 }

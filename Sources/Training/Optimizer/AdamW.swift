@@ -6,7 +6,7 @@ import Transformer
 /// AdamW: Adam with weight decay that is not part of the gradient (Loshchilov & Hutter, "Decoupled Weight Decay
 /// Regularization", algorithm 2), as PyTorch computes it.
 ///
-/// Masters w, gradients g and both moments m, v are in single precision. Step t with learning rate η:
+/// Masters w, gradients g and the optimizer state m, v are in single precision. Step t with learning rate η:
 ///
 ///     m ← β₁·m + (1 − β₁)·g,  v ← β₂·v + (1 − β₂)·g²
 ///     w ← w − η·λ·w − η · m/(1 − β₁ᵗ) / (√(v/(1 − β₂ᵗ)) + ε)
@@ -16,77 +16,72 @@ import Transformer
 /// Every element is computed by itself: results do not depend on the number of threads.
 public final class AdamW {
     public let settings: Settings
-    /// m of every parameter.
-    public let firstMoments: DecoderWeights
-    /// v of every parameter.
-    public let secondMoments: DecoderWeights
-    /// t: how many steps have been taken.
-    public private(set) var step: Int
+    public private(set) var state: OptimizerState
 
     private let layout: ParameterBlocks
     /// One for each parameter.
     private let rules: [Settings.Rule]
 
     /// An optimiser that has taken no step yet. Throws `TrainingError.setting`.
-    public convenience init(_ settings: Settings, for masters: DecoderWeights) throws(TrainingError) {
-        try self.init(
-            settings, firstMoments: DecoderWeights(like: masters, precision: .f32),
-            secondMoments: DecoderWeights(like: masters, precision: .f32), step: 0)
+    public convenience init(_ settings: Settings, for masters: ModelWeights) throws(TrainingError) {
+        try self.init(settings, from: OptimizerState(like: masters))
     }
 
-    /// An optimiser that goes on after `step` steps, which left these moments. Throws `TrainingError.setting`.
-    public init(
-        _ settings: Settings, firstMoments: DecoderWeights, secondMoments: DecoderWeights, step: Int
-    ) throws(TrainingError) {
-        precondition(step >= 0, "\(step) steps")
+    /// An optimiser that goes on from what an earlier one has come to. Throws `TrainingError.setting`.
+    public init(_ settings: Settings, from state: OptimizerState) throws(TrainingError) {
         try settings.validate()
-        layout = ParameterBlocks(firstMoments)
+        layout = ParameterBlocks(state.firstMoment)
         rules = try settings.rules(for: layout.names)
         self.settings = settings
-        self.firstMoments = firstMoments
-        self.secondMoments = secondMoments
-        self.step = step
+        self.state = state
     }
+
+    /// t: how many steps have been taken.
+    public var step: Int { state.step }
 
     /// One step, in one pass over all arrays.
     ///
-    /// Masters, gradients and moments have one layout and are in single precision. `workingCopy`, which has the same
+    /// Masters, gradients and the optimizer state have one layout and are in single precision. `workingCopy`, which has the same
     /// layout in any precision, receives the new masters, rounded to nearest. Without a `learningRate` the settings' one
     /// is used. `gradientScale` multiplies every gradient: clipping, and the mean over accumulated batches.
     public func apply(
-        to masters: DecoderWeights, workingCopy: DecoderWeights? = nil, gradients: DecoderWeights,
+        to masters: ModelWeights, workingCopy: ModelWeights? = nil, gradients: ModelWeights,
         learningRate: Double? = nil, gradientScale: Double = 1
     ) {
-        step += 1
+        state.step += 1
         let factors = rules.map {
             self.factors(
                 rate: (learningRate ?? settings.learningRate) * $0.learningRateFactor, $0, scale: gradientScale)
         }
-        let (w, g) = (layout.pointers(masters), layout.pointers(gradients))
-        let (m, v) = (layout.pointers(firstMoments), layout.pointers(secondMoments))
-        let copies = workingCopy.map(layout.storages)
+        let (w, g) = (layout.weights(masters), layout.weights(gradients))
+        let (m, v) = (layout.weights(state.firstMoment), layout.weights(state.secondMoment))
+        let copies = workingCopy.map(layout.weights)
         ThreadPool.forEach(layout.blocks.count) { index in
-            let block = layout.blocks[index]
-            let (parameter, start, count) = (block.parameter, block.elements.lowerBound, block.elements.count)
-            let (w, g) = (w[parameter] + start, g[parameter] + start)
-            let (m, v) = (m[parameter] + start, v[parameter] + start)
-            func update(rounded: UnsafeMutablePointer<UInt16>?) {
-                withUnsafePointer(to: factors[parameter]) { ck_adamw(w, m, v, g, rounded, count, $0) }
-            }
-            switch copies?[parameter] {
-            case nil: update(rounded: nil)
-            case .single(let copy):
-                update(rounded: nil)
-                (copy.pointer + start).update(from: w, count: count)
-            case .bfloat16(let copy):
-                (copy.pointer + start).withMemoryRebound(to: UInt16.self, capacity: count) { update(rounded: $0) }
-            case .some(.none): preconditionFailure("a working copy without elements")
+            let (parameter, elements) = (layout.blocks[index].parameter, layout.blocks[index].elements)
+            // Where the weights lie apart, so do all of their layout.
+            let (copy, runs) = (copies?[parameter], w[parameter].runs(elements))
+            let (w, g) = (w[parameter].view.pointer, g[parameter].view.pointer)
+            let (m, v) = (m[parameter].view.pointer, v[parameter].view.pointer)
+            let rounded = copy?.precision == .bf16 ? copy?.roundedView.pointer : nil
+            for run in runs {
+                func update(_ rounded: UnsafeMutablePointer<UInt16>?) {
+                    withUnsafePointer(to: factors[parameter]) {
+                        ck_adamw(
+                            w + run.offset, m + run.offset, v + run.offset, g + run.offset, rounded, run.count, $0)
+                    }
+                }
+                if let rounded {
+                    (rounded + run.offset).withMemoryRebound(to: UInt16.self, capacity: run.count) { update($0) }
+                } else {
+                    update(nil)
+                    copy.map { ($0.view.pointer + run.offset).update(from: w + run.offset, count: run.count) }
+                }
             }
         }
     }
 
     /// √Σ(u·g)² over all gradients, each in its parameter's unit: what clipping looks at.
-    public func gradientNorm(_ gradients: DecoderWeights) -> Double {
+    public func gradientNorm(_ gradients: ModelWeights) -> Double {
         Self.gradientNorm(gradients, units: rules.map(\.unit))
     }
 

@@ -1,6 +1,6 @@
 extension AdamW {
     /// What an optimiser is told. Symbols as in `AdamW`.
-    public struct Settings: Codable, Equatable, Sendable {
+    public struct Settings: Equatable, Sendable {
         /// η: the peak of the schedule, and the rate of a step that is given none.
         public var learningRate: Double
         /// β₁, in 0..<1.

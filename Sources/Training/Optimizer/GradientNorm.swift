@@ -7,17 +7,20 @@ extension AdamW {
     ///
     /// Added in double precision in an order that depends on the layout alone, not on the number of threads. `units` has a
     /// factor for each parameter's gradient.
-    public static func gradientNorm(_ gradients: DecoderWeights, units: [Double]? = nil) -> Double {
+    public static func gradientNorm(_ gradients: ModelWeights, units: [Double]? = nil) -> Double {
         let layout = ParameterBlocks(gradients)
-        let pointers = layout.pointers(gradients)
+        let weights = layout.weights(gradients)
         var sums = [Double](repeating: 0, count: layout.blocks.count)
         sums.withUnsafeMutableBufferPointer { sums in
             guard let sums = sums.baseAddress else { return }
             ThreadPool.forEach(layout.blocks.count) { index in
                 let block = layout.blocks[index]
-                let start = pointers[block.parameter] + block.elements.lowerBound
                 let unit = units?[block.parameter] ?? 1
-                sums[index] = unit * unit * ck_sum_of_squares(start, block.elements.count)
+                sums[index] =
+                    unit * unit
+                    * weights[block.parameter].withElements(block.elements) {
+                        ck_sum_of_squares($0, block.elements.count)
+                    }
             }
         }
         return sums.reduce(0, +).squareRoot()
@@ -34,12 +37,13 @@ extension AdamW {
     }
 
     /// The first parameter that has a gradient which is infinite or not a number; nil if all are finite.
-    public static func firstNotFinite(_ gradients: DecoderWeights) -> String? {
+    public static func firstNotFinite(_ gradients: ModelWeights) -> String? {
         let layout = ParameterBlocks(gradients)
-        let pointers = layout.pointers(gradients)
+        let weights = layout.weights(gradients)
         let block = layout.blocks.first { block in
-            let start = pointers[block.parameter] + block.elements.lowerBound
-            return ck_first_not_finite(start, block.elements.count) < block.elements.count
+            weights[block.parameter].withElements(block.elements) {
+                ck_first_not_finite($0, block.elements.count) < block.elements.count
+            }
         }
         return block.map { layout.names[$0.parameter] }
     }

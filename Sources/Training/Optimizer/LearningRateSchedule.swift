@@ -4,7 +4,7 @@ import Glibc
 ///
 /// Steps count from 1. Of W warm-up steps, step s has the rate peak · s / W: the first one is not wasted on a rate of 0,
 /// step W has the peak. The fall ends with step T, the last, at floor · peak.
-public struct LearningRateSchedule: Codable, Equatable, Sendable {
+public struct LearningRateSchedule: Equatable, Sendable {
     /// How the rate goes from the peak to the floor.
     public enum Shape: String, Codable, CaseIterable, Sendable {
         /// Half a cosine.
@@ -15,19 +15,34 @@ public struct LearningRateSchedule: Codable, Equatable, Sendable {
         case constant
     }
 
-    public let peak: Double
+    public internal(set) var peak: Double
     /// W, 0 for none.
-    public let warmupSteps: Int
+    public internal(set) var warmupSteps: Int
     /// T, warm-up included.
-    public let totalSteps: Int
-    public let shape: Shape
+    public internal(set) var totalSteps: Int
+    public internal(set) var shape: Shape
     /// The last rate as a part of the peak; a constant schedule does not use it.
-    public let floor: Double
+    public internal(set) var floor: Double
 
     /// Throws `TrainingError.setting`.
     public init(
         peak: Double, warmupSteps: Int = 0, totalSteps: Int, shape: Shape = .cosine, floor: Double = 0.1
     ) throws(TrainingError) {
+        self.peak = peak
+        self.warmupSteps = warmupSteps
+        self.totalSteps = totalSteps
+        self.shape = shape
+        self.floor = floor
+        try validate()
+    }
+
+    /// One that is to be filled in.
+    static let blank = LearningRateSchedule()
+
+    private init() { (peak, warmupSteps, totalSteps, shape, floor) = (1, 0, 1, .cosine, 0.1) }
+
+    /// Throws `TrainingError.setting` for the first value that is invalid.
+    func validate() throws(TrainingError) {
         guard peak > 0, peak < .infinity else {
             throw .setting(name: "learning rate", found: "\(peak)", expected: "a number above 0")
         }
@@ -41,21 +56,6 @@ public struct LearningRateSchedule: Codable, Equatable, Sendable {
         guard floor >= 0, floor <= 1 else {
             throw .setting(name: "learning-rate floor", found: "\(floor)", expected: "a number from 0 to 1")
         }
-        self.peak = peak
-        self.warmupSteps = warmupSteps
-        self.totalSteps = totalSteps
-        self.shape = shape
-        self.floor = floor
-    }
-
-    /// Reads a schedule and checks it like the other initialiser.
-    public init(from decoder: any Swift.Decoder) throws {
-        let values = try decoder.container(keyedBy: CodingKeys.self)
-        try self.init(
-            peak: values.decode(Double.self, forKey: .peak),
-            warmupSteps: values.decode(Int.self, forKey: .warmupSteps),
-            totalSteps: values.decode(Int.self, forKey: .totalSteps),
-            shape: values.decode(Shape.self, forKey: .shape), floor: values.decode(Double.self, forKey: .floor))
     }
 
     /// The rate of a step, from 1; after the last step it stays what it was.

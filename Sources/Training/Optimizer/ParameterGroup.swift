@@ -1,9 +1,8 @@
 import CKernels
-import Tensors
 import Transformer
 
 /// Parameters that are updated differently from the others, chosen by name.
-public struct ParameterGroup: Codable, Equatable, Sendable {
+public struct ParameterGroup: Equatable, Sendable {
     /// A checkpoint name in which each `*` stands for any characters or none.
     public var pattern: String
     /// What the learning rate is multiplied by, decay's included; 0 leaves the parameters as they are.
@@ -24,9 +23,9 @@ public struct ParameterGroup: Codable, Equatable, Sendable {
     }
 
     /// The usual exception from weight decay: norms and, where the model has any, biases.
-    public static func withoutDecayOfVectors(in weights: DecoderWeights) -> [ParameterGroup] {
-        let names = ParameterBlocks(weights).names
-        return ["*norm.weight", "*.bias"].map { ParameterGroup(pattern: $0, weightDecay: 0) }
+    public static func withoutDecayOfVectors(in weights: ModelWeights) -> [ParameterGroup] {
+        let names = weights.parameters.filter { $0.weight.shape.count == 1 }.map(\.name)
+        return ["*norm.weight", "*.norms.*.weight", "*.bias"].map { ParameterGroup(pattern: $0, weightDecay: 0) }
             .filter { group in names.contains(where: group.contains) }
     }
 
@@ -36,15 +35,13 @@ public struct ParameterGroup: Codable, Equatable, Sendable {
     /// rate whatever the gradient, would be nothing for one and destroy the other; the gradient of the small one would be
     /// all of the norm; and that of the large one would vanish beside ε. In units of their own, c·A and B/c are trained
     /// alike for any c.
-    public static func bySize(of weights: DecoderWeights, reference: Double = 0.02) -> [ParameterGroup] {
-        var groups: [ParameterGroup] = []
-        weights.visitParameters { name, weight in
-            guard name.hasSuffix(".cola_a") || name.hasSuffix(".cola_b"), case .single(let matrix) = weight.storage
-            else { return }
-            let size = (ck_sum_of_squares(matrix.pointer, matrix.count) / Double(max(1, matrix.count))).squareRoot()
-            groups.append(ParameterGroup(pattern: name, unit: size > 0 ? size / reference : nil))
+    public static func bySize(of weights: ModelWeights, reference: Double = 0.02) -> [ParameterGroup] {
+        weights.parameters.filter { $0.role.isFactor && $0.weight.precision == .f32 }.map { parameter in
+            let count = parameter.weight.count
+            let sum = parameter.weight.withElements(0..<count) { ck_sum_of_squares($0, count) }
+            let size = (sum / Double(max(1, count))).squareRoot()
+            return ParameterGroup(pattern: parameter.name, unit: size > 0 ? size / reference : nil)
         }
-        return groups
     }
 
     /// Whether the pattern matches the whole of a parameter's name.

@@ -51,16 +51,24 @@ public final class MetricsLog {
 
 extension StepRecord {
     var tableLine: String {
-        let numbers = [loss, evaluationLoss, gradientNorm, learningRate, tokensPerSecond].map(csvField)
-        return "\(step),\(tokens),\(numbers.joined(separator: ","))\n"
+        let fields = Self.layout.map { column in
+            switch column.value {
+            case .count(let path): "\(self[keyPath: path])"
+            case .number(let path): csvField(self[keyPath: path])
+            case .optional(let path): csvField(self[keyPath: path])
+            }
+        }
+        return fields.joined(separator: ",") + "\n"
     }
 
     var jsonLine: String {
-        let values: [JSONValue] = [
-            .integer(step), .integer(tokens), .number(loss), evaluationLoss.map { .number($0) } ?? .null,
-            .number(gradientNorm), .number(learningRate), .number(tokensPerSecond),
-        ]
-        var members = zip(Self.columns, values).map { (key: $0, value: $1) }
+        var members = Self.layout.map { column -> JSONObject.Member in
+            switch column.value {
+            case .count(let path): (column.name, .integer(self[keyPath: path]))
+            case .number(let path): (column.name, .number(self[keyPath: path]))
+            case .optional(let path): (column.name, self[keyPath: path].map { .number($0) } ?? .null)
+            }
+        }
         if !loss.isFinite || !gradientNorm.isFinite {
             // The sign of what is no number says nothing.
             func word(_ value: Double) -> String { value.isNaN ? "nan" : "\(value)" }

@@ -71,9 +71,9 @@ public final class RankHistory {
         let state = trainer.state
         guard state.step > lastStep, state.step % tracking.interval == 0 || trainer.isFinished else { return [] }
         lastStep = state.step
-        let analysis = SpectrumAnalysis(tracking.request, of: trainer.decoder)
-        try trainer.observeLatestStep(tokens: 4 * analysis.widestSite, layers: analysis.layersNeeded, analysis)
-        let (quarter, alphas) = (trainer.configuration.hiddenSize / 4, tracking.alphas.compactMap { Double($0) })
+        let analysis = try SpectrumAnalysis(tracking.request, of: trainer.model)
+        try trainer.observeLatestStep(tokens: 4 * analysis.widestSite, blocks: analysis.blocksNeeded, analysis)
+        let (quarter, alphas) = (trainer.description.hiddenSize / 4, tracking.alphas.compactMap { Double($0) })
         let measured = try analysis.spectra().map { MeasuredSpectrum($0, alphas: alphas, quarter: quarter) }
         try file.append(
             measured.map { "\(state.step),\(state.tokens),\($0.rankFields.joined(separator: ","))\n" }.joined())

@@ -1,5 +1,6 @@
 import JSON
 import Spectra
+import Transformer
 
 /// Which effective ranks a run follows while it trains, and how often.
 public struct RankTracking: Sendable, Equatable {
@@ -7,31 +8,31 @@ public struct RankTracking: Sendable, Equatable {
     public var interval: Int
     public var modules: [MeasuredModule]
     /// From 0, growing.
-    public var layers: [Int]
+    public var blocks: [Int]
     public var sides: [Side]
     /// Fractions of the energy, as the user wrote them; they name the columns.
     public var alphas: [String]
 
     public init(
-        interval: Int, modules: [MeasuredModule] = MeasuredModule.allCases, layers: [Int], sides: [Side] = [.output],
+        interval: Int, modules: [MeasuredModule], blocks: [Int], sides: [Side] = [.output],
         alphas: [String] = ["0.90", "0.95", "0.99"]
     ) {
         self.interval = interval
         self.modules = modules
-        self.layers = layers
+        self.blocks = blocks
         self.sides = sides
         self.alphas = alphas
     }
 
-    var request: SpectrumRequest { SpectrumRequest(modules: modules, layers: layers, sides: sides) }
+    var request: SpectrumRequest { SpectrumRequest(modules: modules, blocks: blocks, sides: sides) }
 
-    /// The name and value of the first part that is none, and what it has to be.
+    /// The name and value of the first part that is invalid, and what it has to be.
     var problem: (name: String, found: String, expected: String)? {
         let fractions = alphas.map { Double($0) ?? .nan }
         if !(1...1 << 30).contains(interval) { return ("interval", "\(interval)", "1 to \(1 << 30)") }
         if modules.isEmpty { return ("modules", "none", "at least one") }
-        if layers.isEmpty || layers[0] < 0 || zip(layers, layers.dropFirst()).contains(where: { $0 >= $1 }) {
-            return ("layers", "\(layers)", "growing numbers from 0")
+        if blocks.isEmpty || blocks[0] < 0 || zip(blocks, blocks.dropFirst()).contains(where: { $0 >= $1 }) {
+            return ("layers", "\(blocks)", "growing numbers from 0")
         }
         if sides.isEmpty { return ("sides", "none", "at least one") }
         if alphas.isEmpty || !fractions.allSatisfy({ $0 > 0 && $0 <= 1 }) || Set(alphas).count != alphas.count {
@@ -39,32 +40,24 @@ public struct RankTracking: Sendable, Equatable {
         }
         return nil
     }
-}
 
-// MARK: - As JSON
+    /// The first part that a model does not have.
+    func problem(of model: ModelDescription) -> (name: String, found: String, expected: String)? {
+        let count = model.blocks.count
+        if blocks.last ?? 0 >= count { return ("layers", "\(blocks)", "0 to \(count - 1)") }
+        let known = MeasuredModule.all(of: model)
+        guard let module = modules.first(where: { !known.contains($0) }) else { return nil }
+        return ("modules", module.name, "some of \(known.map(\.name).joined(separator: ", "))")
+    }
 
-extension RankTracking {
-    var json: JSONValue {
+    static let record = JSONRecord(
+        blank: RankTracking(interval: 1, modules: [], blocks: []),
         [
-            "interval": .integer(interval), "modules": .array(modules.map { .string($0.name) }),
-            "layers": .array(layers.map { .integer($0) }), "sides": .array(sides.map { .string($0.rawValue) }),
-            "alphas": .array(alphas.map { .string($0) }),
-        ]
-    }
-
-    /// nil for what is no such object.
-    init?(_ json: JSONValue) {
-        func list<Value>(_ name: String, _ convert: (JSONValue) -> Value?) -> [Value]? {
-            guard let values = json[name]?.arrayValue else { return nil }
-            let converted = values.compactMap(convert)
-            return converted.count == values.count ? converted : nil
-        }
-        guard let interval = json["interval"]?.intValue,
-            let modules = list("modules", { $0.stringValue.flatMap(MeasuredModule.init) }),
-            let layers = list("layers", { $0.intValue }),
-            let sides = list("sides", { $0.stringValue.flatMap(Side.init) }),
-            let alphas = list("alphas", { $0.stringValue })
-        else { return nil }
-        self.init(interval: interval, modules: modules, layers: layers, sides: sides, alphas: alphas)
-    }
+            .required("interval", \.interval, .int),
+            .required(
+                "modules", \.modules,
+                .list(of: .text("a module", parse: { MeasuredModule(name: $0) }, print: { $0.name }))),
+            .required("layers", \.blocks, .list(of: .int)), .required("sides", \.sides, .list(of: .choice)),
+            .required("alphas", \.alphas, .list(of: .text)),
+        ])
 }

@@ -4,90 +4,126 @@ import Files
 import Tensors
 import Transformer
 
-/// The checkpoints that a training run writes and is resumed from: weights, AdamW's moments and the run's state in one
+/// The checkpoints that a training run writes and is resumed from: weights, optimizer state and the run's state in one
 /// file, which opens everywhere as an ordinary checkpoint. All of it comes back bit for bit.
 public enum RunFile {
+    /// What a checkpoint says beside numbers.
+    public struct Texts: Sendable {
+        /// The text of config.json.
+        public var configuration: String
+        /// JSON text that says where the weights come from.
+        public var provenance: String
+        public var tokenizer: TokenizerBlob?
+
+        public init(configuration: String, provenance: String, tokenizer: TokenizerBlob?) {
+            self.configuration = configuration
+            self.provenance = provenance
+            self.tokenizer = tokenizer
+        }
+    }
+
     /// Writes a checkpoint. It appears under its name only after it was read back and compared.
     ///
     /// - Parameters:
-    ///   - configuration: the text of config.json.
-    ///   - provenance: JSON text that says where the weights come from.
-    ///   - weights: in single precision, as are the moments, which have the same names and shapes.
-    /// - Throws: `CheckpointError.tensors` if a weight or moment is not finite, before anything is written – such a file
-    ///   could not be read –, and `cannotWrite`. Nothing remains then.
+    ///   - weights: in single precision, of the same names and shapes as the optimizer's.
+    /// - Throws: `CheckpointError.tensors` if a weight or a part of the optimizer state is not finite, before anything is
+    ///   written – such a file could not be read –, and `cannotWrite`. Nothing remains then.
     public static func write(
-        path: String, configuration: String, provenance: String, tokenizer: TokenizerBlob?, weights: DecoderWeights,
-        firstMoments: DecoderWeights, secondMoments: DecoderWeights, state: TrainingState
+        path: String, _ texts: Texts, weights: ModelWeights, optimizer: OptimizerState, state: TrainingState
     ) throws {
-        let moments = [(Moment.first, firstMoments), (.second, secondMoments)]
+        let parts = [(OptimizerStatePart.first, optimizer.firstMoment), (.second, optimizer.secondMoment)]
         let parameters = shapes(of: weights)
-        for (moment, tensors) in moments {
+        for (part, tensors) in parts {
             precondition(
                 shapes(of: tensors).elementsEqual(parameters, by: ==),
-                "the moments \(moment) have other names or shapes than the weights")
+                "the optimizer state \(part) has other names or shapes than the weights")
         }
         var problems = notFinite(in: weights, "")
-        for (moment, tensors) in moments { problems += notFinite(in: tensors, "/optimizer/\(moment.rawValue)/") }
+        for (part, tensors) in parts { problems += notFinite(in: tensors, "/optimizer/\(part.rawValue)/") }
         guard problems.isEmpty else { throw CheckpointError.tensors(path: path, problems: problems) }
 
         let writer = try CheckpointWriter(
-            path: path, configuration: configuration, provenance: provenance, tokenizer: tokenizer)
-        try weights.visitParameters { try writer.write($0, elements(of: $1)) }
-        for (moment, tensors) in moments {
-            try tensors.visitParameters { try writer.writeMoment(moment, $0, elements(of: $1)) }
+            path: path, configuration: texts.configuration, provenance: texts.provenance, tokenizer: texts.tokenizer)
+        for parameter in weights.parameters {
+            let weight = parameter.weight
+            try writer.write(parameter.name, shape: weight.shape) { weight.copyRows($0, to: $1) }
+        }
+        for (part, tensors) in parts {
+            for parameter in tensors.parameters {
+                let weight = parameter.weight
+                try writer.writeOptimizerState(part, parameter.name, shape: weight.shape) {
+                    weight.copyRows($0, to: $1)
+                }
+            }
         }
         try writer.writeTraining(state.group)
         try writer.finish()
     }
 
-    /// Opens a checkpoint that a run can be resumed from: its weights as a source, which `DecoderWeights` reads, and its
+    /// Opens a checkpoint that a run can be resumed from: its weights as a source, which `ModelWeights` reads, and its
     /// state. Throws `CheckpointError`; a checkpoint without training state is `unreadable`, and the reason says so.
     public static func read(path: String) throws -> (source: HDF5Checkpoint, state: TrainingState) {
         let source = try HDF5Checkpoint(path: path)
         return (source, try TrainingState(from: source))
     }
 
-    /// Reads the moments of all parameters of `first`, whose names and shapes `second` shares, both in single precision.
+    /// Reads the optimizer state of all parameters of `masters`, as it was after `step` steps.
     ///
-    /// Throws `CheckpointError.tensors`, which lists every moment that is missing, unexpected, of another shape or not
-    /// finite, and `unreadable`, which names the moment that is damaged.
-    public static func readMoments(
-        from source: HDF5Checkpoint, into first: DecoderWeights, second: DecoderWeights
-    ) throws {
-        let parameters = shapes(of: first)
-        precondition(shapes(of: second).elementsEqual(parameters, by: ==), "moments of different names or shapes")
-        try source.checkMoments(of: parameters)
+    /// Throws `CheckpointError.tensors`, which lists everything that is missing, unexpected, of another shape or not
+    /// finite, and `unreadable`, which names the part that is damaged.
+    public static func optimizerState(
+        from source: HDF5Checkpoint, like masters: ModelWeights, step: Int
+    ) throws -> OptimizerState {
+        var state = OptimizerState(like: masters)
+        state.step = step
+        try source.checkOptimizerState(of: shapes(of: masters))
         var problems: [String] = []
-        for (moment, tensors) in [(Moment.first, first), (.second, second)] {
-            try tensors.visitParameters { try source.readMoment(moment, $0, into: elements(of: $1).buffer) }
-            problems += notFinite(in: tensors, "/optimizer/\(moment.rawValue)/")
+        for (part, tensors) in [(OptimizerStatePart.first, state.firstMoment), (.second, state.secondMoment)] {
+            for parameter in tensors.parameters {
+                try read(part, parameter.name, of: source, into: parameter.weight)
+            }
+            problems += notFinite(in: tensors, "/optimizer/\(part.rawValue)/")
         }
         guard problems.isEmpty else { throw CheckpointError.tensors(path: source.path, problems: problems) }
+        return state
     }
 
-    private static func shapes(of tensors: DecoderWeights) -> [(name: String, shape: [Int])] {
-        var shapes: [(name: String, shape: [Int])] = []
-        tensors.visitParameters { shapes.append(($0, $1.shape)) }
-        return shapes
-    }
-
-    private static func elements(of weight: Weight) -> Matrix {
-        guard case .single(let matrix) = weight.storage else {
-            preconditionFailure("what is trained is kept in single precision")
+    private static func read(
+        _ part: OptimizerStatePart, _ name: String, of source: HDF5Checkpoint, into weight: Weight
+    ) throws {
+        guard !weight.isContiguous else {
+            let place = UnsafeMutableBufferPointer(start: weight.view.pointer, count: weight.count)
+            return try source.readOptimizerState(part, name, into: place)
         }
-        return matrix
+        let elements = Matrix(uninitialized: [weight.count])
+        try source.readOptimizerState(part, name, into: elements.buffer)
+        weight.setElements(elements.pointer)
     }
 
-    private static func notFinite(in tensors: DecoderWeights, _ prefix: String) -> [String] {
-        var problems: [String] = []
-        tensors.visitParameters { name, weight in
-            let matrix = elements(of: weight)
-            let index = ck_first_not_finite(matrix.pointer, matrix.count)
-            guard index < matrix.count else { return }
-            let (row, column) = index.quotientAndRemainder(dividingBy: weight.columns)
-            let place = weight.shape.count > 1 ? "[\(row), \(column)]" : "[\(index)]"
-            problems.append("\(prefix)\(name): element \(place) is \(matrix.pointer[index])")
+    private static func shapes(of tensors: ModelWeights) -> [(name: String, shape: [Int])] {
+        tensors.parameters.map { ($0.name, $0.weight.shape) }
+    }
+
+    private static func notFinite(in tensors: ModelWeights, _ prefix: String) -> [String] {
+        tensors.parameters.compactMap { parameter in
+            let weight = parameter.weight
+            let problem = weight.withElements(0..<weight.count) { elements -> (index: Int, value: Float)? in
+                let index = ck_first_not_finite(elements, weight.count)
+                return index < weight.count ? (index, elements[index]) : nil
+            }
+            guard let problem else { return nil }
+            let (row, column) = problem.index.quotientAndRemainder(dividingBy: weight.columns)
+            let place = weight.shape.count > 1 ? "[\(row), \(column)]" : "[\(problem.index)]"
+            return "\(prefix)\(parameter.name): element \(place) is \(problem.value)"
         }
-        return problems
+    }
+}
+
+extension Weight {
+    /// Copies rows of the first extent – elements of a vector – of a weight in single precision.
+    fileprivate func copyRows(_ rows: Range<Int>, to buffer: UnsafeMutableBufferPointer<Float>) {
+        let width = shape.dropFirst().reduce(1, *)
+        guard let destination = buffer.baseAddress else { return }
+        copyElements(rows.lowerBound * width..<rows.upperBound * width, to: destination)
     }
 }

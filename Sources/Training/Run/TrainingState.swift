@@ -5,17 +5,17 @@ import JSON
 /// What one step of the optimiser came to.
 public struct StepRecord: Sendable, Equatable {
     /// Steps done with this one: 1 for the first; 0 for an evaluation before it.
-    public let step: Int
+    public private(set) var step: Int
     /// Tokens learnt from so far, those of this step included.
-    public let tokens: Int
+    public private(set) var tokens: Int
     /// Mean loss of the step's tokens, in nats.
-    public let loss: Double
+    public private(set) var loss: Double
     /// Mean loss of the evaluation after this step; `nil` where none was made, or where it came to no number.
-    public let evaluationLoss: Double?
+    public private(set) var evaluationLoss: Double?
     /// Norm of all gradients together, before it was clipped.
-    public let gradientNorm: Double
-    public let learningRate: Double
-    public let tokensPerSecond: Double
+    public private(set) var gradientNorm: Double
+    public private(set) var learningRate: Double
+    public private(set) var tokensPerSecond: Double
 
     public init(
         step: Int, tokens: Int, loss: Double, evaluationLoss: Double? = nil, gradientNorm: Double,
@@ -37,29 +37,65 @@ public struct StepRecord: Sendable, Equatable {
 }
 
 extension StepRecord {
-    /// What the columns of a history are called, in a checkpoint as in the metrics files.
-    public static let columns = [
-        "step", "tokens", "loss", "evaluation_loss", "gradient_norm", "learning_rate", "tokens_per_second",
-    ]
+    /// A column of a history, in a checkpoint as in the metrics files.
+    struct Column: Sendable {
+        let name: String
+        let value: Value
 
-    /// The numbers of the columns; NaN where there was no evaluation.
-    var row: [Double] {
-        [Double(step), Double(tokens), loss, evaluationLoss ?? .nan, gradientNorm, learningRate, tokensPerSecond]
+        enum Value: Sendable {
+            case count(WritableKeyPath<StepRecord, Int> & Sendable)
+            case number(WritableKeyPath<StepRecord, Double> & Sendable)
+            /// NaN, or nothing, where there is none.
+            case optional(WritableKeyPath<StepRecord, Double?> & Sendable)
+        }
+
+        /// The number in a table of double precision.
+        func number(of record: StepRecord) -> Double {
+            switch value {
+            case .count(let path): Double(record[keyPath: path])
+            case .number(let path): record[keyPath: path]
+            case .optional(let path): record[keyPath: path] ?? .nan
+            }
+        }
+
+        /// Sets what a table holds; false for a number that is not a count where there has to be one.
+        func set(_ number: Double, in record: inout StepRecord) -> Bool {
+            switch value {
+            case .count(let path):
+                guard let count = Int(exactly: number), count >= 0 else { return false }
+                record[keyPath: path] = count
+            case .number(let path): record[keyPath: path] = number
+            case .optional(let path): record[keyPath: path] = number.isNaN ? nil : number
+            }
+            return true
+        }
     }
 
-    /// Takes a row apart again; `nil` if step or tokens are no counts.
+    /// All that a record holds, in the order of the columns.
+    static let layout: [Column] = [
+        Column(name: "step", value: .count(\.step)), Column(name: "tokens", value: .count(\.tokens)),
+        Column(name: "loss", value: .number(\.loss)),
+        Column(name: "evaluation_loss", value: .optional(\.evaluationLoss)),
+        Column(name: "gradient_norm", value: .number(\.gradientNorm)),
+        Column(name: "learning_rate", value: .number(\.learningRate)),
+        Column(name: "tokens_per_second", value: .number(\.tokensPerSecond)),
+    ]
+
+    /// What the columns of a history are called, in a checkpoint as in the metrics files.
+    public static let columns = layout.map(\.name)
+
+    /// The numbers of the columns; NaN where there was no evaluation.
+    var row: [Double] { Self.layout.map { $0.number(of: self) } }
+
+    /// Takes a row apart again; `nil` if step or tokens are not counts.
     init?(row: ArraySlice<Double>) {
-        let row = Array(row)
-        guard row.count == Self.columns.count, let step = Int(exactly: row[0]), let tokens = Int(exactly: row[1]),
-            step >= 0, tokens >= 0
-        else { return nil }
-        self.init(
-            step: step, tokens: tokens, loss: row[2], evaluationLoss: row[3], gradientNorm: row[4],
-            learningRate: row[5], tokensPerSecond: row[6])
+        guard row.count == Self.layout.count else { return nil }
+        self.init(step: 0, tokens: 0, loss: 0, gradientNorm: 0, learningRate: 0, tokensPerSecond: 0)
+        for (column, number) in zip(Self.layout, row) where !column.set(number, in: &self) { return nil }
     }
 }
 
-/// Where a training run stands, apart from weights and moments: all else that it needs to go on as if it had never
+/// Where a training run stands, apart from weights and optimizer state: all else that it needs to go on as if it had never
 /// stopped.
 public struct TrainingState: Sendable, Equatable {
     /// Steps done.
