@@ -192,3 +192,8 @@ int conednn_bf16_gemm(bool transpose_a, bool transpose_b, bool accumulating, int
     }
     return status;
 }
+
+bool conednn_is_limited_to_avx2(void) {
+    dnnl_cpu_isa_t isa = dnnl_get_effective_cpu_isa();
+    return isa == dnnl_cpu_isa_avx2 || isa == dnnl_cpu_isa_avx2_vnni;
+}

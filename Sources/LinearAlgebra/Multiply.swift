@@ -3,7 +3,8 @@ import CLAPACK
 import COneDNN
 import Tensors
 
-/// C ← op(A) · op(B), or C ← C + op(A) · op(B) when `accumulating`, in single precision by oneDNN.
+/// C ← op(A) · op(B), or C ← C + op(A) · op(B) when `accumulating`, in single precision: by oneDNN, or by OpenBLAS on
+/// processors where its kernels are the faster ones (see ``Processor``).
 ///
 /// op(A) is `[m, k]`, op(B) is `[k, n]`, C is `[m, n]`; op transposes where its flag is set. The longer side of C
 /// is shared out over the threads; inside a parallel region all of it runs on the calling
@@ -99,13 +100,15 @@ struct Product {
     /// On the calling thread, if it is one of several.
     func bySinglePrecision(_ a: MatrixView<Float>, _ b: MatrixView<Float>, into c: MatrixView<Float>) {
         let (a, b, c) = (part(ofA: a), part(ofB: b), part(ofC: c))
+        if Processor.multipliesByOpenBLAS { return byOpenBLAS(a, b, c) }
         let status = conednn_sgemm(
             transposeA, transposeB, Int64(rows.count), Int64(columns.count), Int64(terms.count), 1, a.pointer,
             Int64(a.stride), b.pointer, Int64(b.stride), accumulating ? 1 : 0, c.pointer, Int64(c.stride))
         if status != 0 { byOpenBLAS(a, b, c) }
     }
 
-    /// What a refusal of oneDNN – it may lack memory for its copies of the operands – falls back to.
+    /// On the calling thread: where OpenBLAS is the faster one, and after a refusal of oneDNN, which may lack memory for its
+    /// copies of the operands.
     func byOpenBLAS(_ a: MatrixView<Float>, _ b: MatrixView<Float>, _ c: MatrixView<Float>) {
         OpenBLAS.useOneThread()
         cblas_sgemm(

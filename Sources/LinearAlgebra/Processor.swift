@@ -8,6 +8,12 @@ public enum Processor {
     /// needs AVX-512 for them. Without them such a product is made of single-precision ones, which is correct and slower.
     public static let multipliesBFloat16 = conednn_has_bf16_gemm()
 
+    /// Whether OpenBLAS makes products in single precision, and not oneDNN: where oneDNN has its kernels for AVX2 only, they
+    /// lose up to a third of their speed at matrices whose rows are 2,048 bytes apart or the like – those of models with
+    /// 512 features –, which OpenBLAS' kernels for AVX2 do not.
+    static let multipliesByOpenBLAS =
+        conednn_is_limited_to_avx2() && ["haswell", "zen"].contains(OpenBLAS.kernel.lowercased())
+
     /// Sets of instructions that libraries and our own loops come in, each with the ones before it; other processors than
     /// x86 have the baseline only, which is then what every one of them has.
     public enum InstructionSet: String, CaseIterable, Sendable {

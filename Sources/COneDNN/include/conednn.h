@@ -22,6 +22,9 @@ int conednn_bf16_gemm(bool transpose_a, bool transpose_b, bool accumulating, int
 /// means than its reference loop. A product may be refused all the same: ask for its status.
 bool conednn_has_bf16_gemm(void);
 
+/// Whether the library's kernels here are those for AVX2: neither the processor nor ONEDNN_MAX_CPU_ISA leaves it others.
+bool conednn_is_limited_to_avx2(void);
+
 /// The library's version as major · 10000 + minor · 100 + patch.
 int conednn_version(void);
 
