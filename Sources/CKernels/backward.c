@@ -109,23 +109,25 @@ VARIANTS(float, ck_dot, (const float *a, const float *b, size_t count), (a, b, c
 VARIANTS(double, ck_cross_entropy,
          (float *row, size_t count, size_t target, float scale), (row, count, target, scale)) {
     float most = maximum(row, count), wanted = row[target];
-    float sums[lanes] = {0};
-    size_t i = 0;
-    for (; i + lanes <= count; i += lanes) {
-        for (int l = 0; l < lanes; l++) {
-            float e = exponential(row[i + l] - most);
-            row[i + l] = e;
-            sums[l] += e;
-        }
-    }
     double sum = 0;
-    for (; i < count; i++) {
-        row[i] = exponential(row[i] - most);
-        sum += row[i];
+    for (size_t begin = 0; begin < count; begin += stretch) {
+        size_t end = count - begin < stretch ? count : begin + stretch, i = begin;
+        float sums[lanes] = {0};
+        for (; i + lanes <= end; i += lanes) {
+            for (int l = 0; l < lanes; l++) {
+                float e = exponential(row[i + l] - most);
+                row[i + l] = e;
+                sums[l] += e;
+            }
+        }
+        for (; i < end; i++) {
+            row[i] = exponential(row[i] - most);
+            sum += row[i];
+        }
+        for (int l = 0; l < lanes; l++) sum += sums[l];
     }
-    for (int l = 0; l < lanes; l++) sum += sums[l];
     float factor = (float)(scale / sum);
-    for (i = 0; i < count; i++) row[i] *= factor;
+    for (size_t i = 0; i < count; i++) row[i] *= factor;
     row[target] -= scale;
     return log(sum) + ((double)most - wanted);
 }
@@ -134,39 +136,41 @@ VARIANTS(double, ck_distillation,
          (float *row, float *teacher, size_t count, size_t target, float share, float scale),
          (row, teacher, count, target, share, scale)) {
     float most = maximum(row, count), best = maximum(teacher, count), wanted = row[target];
-    float sums[lanes] = {0}, teacher_sums[lanes] = {0}, products[lanes] = {0};
     double sum = 0, teacher_sum = 0, product = 0;
-    size_t i = 0;
-    for (; i + lanes <= count; i += lanes) {
-        for (int l = 0; l < lanes; l++) {
-            float x = row[i + l] - most, t = teacher[i + l] - best;
-            float e = exponential(x), p = exponential(t);
-            row[i + l] = e;
-            teacher[i + l] = p;
-            sums[l] += e;
-            teacher_sums[l] += p;
-            products[l] += p * (t - x);
+    for (size_t begin = 0; begin < count; begin += stretch) {
+        size_t end = count - begin < stretch ? count : begin + stretch, i = begin;
+        float sums[lanes] = {0}, teacher_sums[lanes] = {0}, products[lanes] = {0};
+        for (; i + lanes <= end; i += lanes) {
+            for (int l = 0; l < lanes; l++) {
+                float x = row[i + l] - most, t = teacher[i + l] - best;
+                float e = exponential(x), p = exponential(t);
+                row[i + l] = e;
+                teacher[i + l] = p;
+                sums[l] += e;
+                teacher_sums[l] += p;
+                products[l] += p * (t - x);
+            }
         }
-    }
-    for (; i < count; i++) {
-        float x = row[i] - most, t = teacher[i] - best;
-        row[i] = exponential(x);
-        teacher[i] = exponential(t);
-        sum += row[i];
-        teacher_sum += teacher[i];
-        product += (double)teacher[i] * (t - x);
-    }
-    for (int l = 0; l < lanes; l++) {
-        sum += sums[l];
-        teacher_sum += teacher_sums[l];
-        product += products[l];
+        for (; i < end; i++) {
+            float x = row[i] - most, t = teacher[i] - best;
+            row[i] = exponential(x);
+            teacher[i] = exponential(t);
+            sum += row[i];
+            teacher_sum += teacher[i];
+            product += (double)teacher[i] * (t - x);
+        }
+        for (int l = 0; l < lanes; l++) {
+            sum += sums[l];
+            teacher_sum += teacher_sums[l];
+            product += products[l];
+        }
     }
     double normalizer = log(sum);
     // Σ p·(log p − log q) with both logarithms taken against their own maximum.
     double divergence = product / teacher_sum - log(teacher_sum) + normalizer;
     double entropy = normalizer + ((double)most - wanted);
     float factor = (float)(scale / sum), teacher_factor = (float)(scale * share / teacher_sum);
-    for (i = 0; i < count; i++) row[i] = row[i] * factor - teacher[i] * teacher_factor;
+    for (size_t i = 0; i < count; i++) row[i] = row[i] * factor - teacher[i] * teacher_factor;
     row[target] -= scale * (1 - share);
     return share * divergence + (1 - (double)share) * entropy;
 }

@@ -12,6 +12,10 @@
 /// Partial sums: enough to fill two AVX-512 registers, always added up in the same order.
 enum { lanes = 32 };
 
+// Sums over a whole vocabulary are kept in single precision for so many columns, then in double: beside a sum near 1, terms
+// below 2^-25 would vanish, and of 262,144 columns all but a few are that small.
+enum { stretch = 4096 };
+
 INLINE float from_bits(int32_t bits) {
     float value;
     memcpy(&value, &bits, sizeof value);

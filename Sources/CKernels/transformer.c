@@ -77,13 +77,15 @@ VARIANTS(float, ck_log_sum_exp, (const float *row, size_t count, size_t *argmax)
     size_t first = 0;
     while (first < count && row[first] != most) first++;
     *argmax = first;
-    float sums[lanes] = {0};
-    size_t i = 0;
-    for (; i + lanes <= count; i += lanes) {
-        for (int l = 0; l < lanes; l++) sums[l] += exponential(row[i + l] - most);
-    }
     double sum = 0;
-    for (; i < count; i++) sum += exponential(row[i] - most);
-    for (int l = 0; l < lanes; l++) sum += sums[l];
+    for (size_t begin = 0; begin < count; begin += stretch) {
+        size_t end = count - begin < stretch ? count : begin + stretch, i = begin;
+        float sums[lanes] = {0};
+        for (; i + lanes <= end; i += lanes) {
+            for (int l = 0; l < lanes; l++) sums[l] += exponential(row[i + l] - most);
+        }
+        for (; i < end; i++) sum += exponential(row[i] - most);
+        for (int l = 0; l < lanes; l++) sum += sums[l];
+    }
     return (float)(most + log(sum));
 }

@@ -158,6 +158,26 @@ struct BackwardLoopTests {
         #expect(abs(doubles(gradient).reduce(0, +)) <= Double(size) * u)
     }
 
+    /// Terms so small that beside a sum near 1 each of them would vanish, and so many that together they count.
+    @Test("A vocabulary of many improbable tokens beside a probable one counts whole")
+    func largeVocabulary() {
+        let (size, place) = (262_147, 200_000)
+        var logits = [Float](repeating: 0, count: size)
+        logits[place] = 18
+        let expected = log(exp(18) + Double(size - 1))
+        // 128 additions in single precision, then in double; the exponential; the result's rounding.
+        let bound = (128 + 4 + 18) * u
+        var argmax = -1
+        expectClose([Double(ck_log_sum_exp(logits, size, &argmax))], [expected], within: bound)
+        #expect(argmax == place)
+        var (row, teacher) = (logits, logits)
+        expectClose([ck_cross_entropy(&row, size, place, 1)], [expected - 18], within: bound)
+        row = logits
+        let found = ck_distillation(&row, &teacher, size, place, 0.5, 1)
+        // A student like its teacher: half the cross-entropy, and no divergence.
+        expectClose([found], [0.5 * (expected - 18)], within: bound)
+    }
+
     @Test("Rotation back undoes rotation")
     func rotation() {
         let (heads, size) = (3, 10)
