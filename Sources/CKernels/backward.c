@@ -110,6 +110,7 @@ VARIANTS(double, ck_cross_entropy,
          (float *row, size_t count, size_t target, float scale), (row, count, target, scale)) {
     float most = maximum(row, count), wanted = row[target];
     double sum = 0;
+    size_t stretch = stretch_of(count);
     for (size_t begin = 0; begin < count; begin += stretch) {
         size_t end = count - begin < stretch ? count : begin + stretch, i = begin;
         float sums[lanes] = {0};
@@ -137,6 +138,7 @@ VARIANTS(double, ck_distillation,
          (row, teacher, count, target, share, scale)) {
     float most = maximum(row, count), best = maximum(teacher, count), wanted = row[target];
     double sum = 0, teacher_sum = 0, product = 0;
+    size_t stretch = stretch_of(count);
     for (size_t begin = 0; begin < count; begin += stretch) {
         size_t end = count - begin < stretch ? count : begin + stretch, i = begin;
         float sums[lanes] = {0}, teacher_sums[lanes] = {0}, products[lanes] = {0};

@@ -78,6 +78,7 @@ VARIANTS(float, ck_log_sum_exp, (const float *row, size_t count, size_t *argmax)
     while (first < count && row[first] != most) first++;
     *argmax = first;
     double sum = 0;
+    size_t stretch = stretch_of(count);
     for (size_t begin = 0; begin < count; begin += stretch) {
         size_t end = count - begin < stretch ? count : begin + stretch, i = begin;
         float sums[lanes] = {0};
