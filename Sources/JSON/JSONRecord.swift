@@ -135,13 +135,13 @@ public struct JSONForm<Value>: Sendable {
 
     /// A value that is written as a text. `parse` returns nil for a text that is no such value.
     public static func text(
-        _ expected: String, parse: @escaping @Sendable (String) -> Value?, print: @escaping @Sendable (Value) -> String
+        _ expected: String, parse: @escaping @Sendable (String) -> Value?, spell: @escaping @Sendable (Value) -> String
     ) -> JSONForm {
         JSONForm(expected) { reader throws(JSONReadError) in
             guard let value = reader.value.stringValue.flatMap(parse) else { throw reader.error(expected) }
             return value
         } write: {
-            .string(print($0))
+            .string(spell($0))
         }
     }
 
@@ -190,7 +190,7 @@ extension JSONForm where Value == Double {
 }
 
 extension JSONForm where Value == String {
-    public static var text: JSONForm { .text("a text", parse: { $0 }, print: { $0 }) }
+    public static var text: JSONForm { .text("a text", parse: { $0 }, spell: { $0 }) }
 }
 
 extension JSONForm where Value == Bool {
@@ -220,6 +220,6 @@ extension JSONForm where Value: RawRepresentable<String> & CaseIterable & Sendab
     public static var choice: JSONForm {
         .text(
             "one of \(Value.allCases.map(\.rawValue).joined(separator: ", "))", parse: { Value(rawValue: $0) },
-            print: { $0.rawValue })
+            spell: { $0.rawValue })
     }
 }

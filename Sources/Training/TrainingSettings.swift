@@ -97,7 +97,7 @@ extension TrainingSettings {
             .required("evaluation_fraction", \.evaluationFraction, .number),
             .required("evaluation_interval", \.evaluationInterval, .int),
             .required("evaluation_sequences", \.evaluationSequences, .int),
-            .required("seed", \.seed, .text("a whole number as text", parse: { UInt64($0) }, print: { "\($0)" })),
+            .required("seed", \.seed, .text("a whole number as text", parse: { UInt64($0) }, spell: { "\($0)" })),
             .required("steps", \.schedule.totalSteps, .int), .required("learning_rate", \.peak, .number),
             .required("warmup_steps", \.schedule.warmupSteps, .int),
             .required("schedule", \.schedule.shape, .choice),

@@ -34,7 +34,7 @@ import Testing
         blank: Sample(),
         [
             .format("sample"), .version(2), .required("count", \.count, .int),
-            .required("seed", \.seed, .text("a number as text", parse: { UInt64($0) }, print: { "\($0)" })),
+            .required("seed", \.seed, .text("a number as text", parse: { UInt64($0) }, spell: { "\($0)" })),
             .required("factor", \.factor, .number), .required("is_on", \.isOn, .flag),
             .required("kind", \.kind, .choice), .required("name", \.name, .text), .optional("note", \.note, .text),
             .required("parts", \.parts, .list(of: part.form)), .required("more", \.more, .object),

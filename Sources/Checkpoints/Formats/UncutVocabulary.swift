@@ -60,7 +60,7 @@ public struct UncutVocabulary {
     public func tokenizerJSON(_ rule: PreTokenizerRule?) -> [UInt8] {
         let document: JSONValue = [
             "version": "1.0", "truncation": nil, "padding": nil, "added_tokens": addedTokens,
-            "normalizer": rule?.normalizer ?? nil, "pre_tokenizer": rule?.preTokenizer ?? placeholder,
+            "normalizer": rule?.normalizer ?? nil, "pre_tokenizer": rule?.preTokenizer ?? pendingRule,
             "post_processor": rule.map(processor) ?? nil, "decoder": rule?.decoder ?? nil,
             "model": [
                 "type": "BPE", "dropout": nil, "unk_token": nil, "continuing_subword_prefix": nil,
@@ -71,7 +71,8 @@ public struct UncutVocabulary {
         return document.serialized()
     }
 
-    private var placeholder: JSONValue {
+    /// What stands where the rule will: its name, if the file has one, and which special tokens are added.
+    private var pendingRule: JSONValue {
         var object: JSONObject = ["type": .string(Self.pending), "name": ruleName.map { .string($0) } ?? nil]
         if let flag = ends.addsBOS { object["add_bos_token"] = .bool(flag) }
         if let flag = ends.addsEOS { object["add_eos_token"] = .bool(flag) }

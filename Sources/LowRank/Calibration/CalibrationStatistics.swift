@@ -29,7 +29,7 @@ public struct CalibrationRecord: Sendable, Equatable {
             .required("sequence_length", \.sequenceLength, .int(in: 1 ... .max)),
             .optional(
                 "label_seed", \.labelSeed,
-                .text("a whole number as text", parse: { UInt64($0) }, print: { "\($0)" }), writesNull: true),
+                .text("a whole number as text", parse: { UInt64($0) }, spell: { "\($0)" }), writesNull: true),
             .defaulted("inputs", \.inputs, .list(of: JSONForm("a value", read: { $0.value }, write: { $0 }))),
         ])
 

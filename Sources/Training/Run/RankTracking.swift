@@ -56,7 +56,7 @@ public struct RankTracking: Sendable, Equatable {
             .required("interval", \.interval, .int),
             .required(
                 "modules", \.modules,
-                .list(of: .text("a module", parse: { MeasuredModule(name: $0) }, print: { $0.name }))),
+                .list(of: .text("a module", parse: { MeasuredModule(name: $0) }, spell: { $0.name }))),
             .required("layers", \.blocks, .list(of: .int)), .required("sides", \.sides, .list(of: .choice)),
             .required("alphas", \.alphas, .list(of: .text)),
         ])
