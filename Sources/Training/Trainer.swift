@@ -158,9 +158,9 @@ public final class Trainer {
         if !isFinite { state.skippedSteps += 1 }
         skippedInARow = isFinite ? 0 : skippedInARow + 1
         let record = StepRecord(
-            step: state.step, tokens: state.tokens, loss: loss,
-            evaluationLoss: isEvaluationDue ? try evaluate() : nil, gradientNorm: norm, learningRate: rate,
-            tokensPerSecond: Double(targets) / duration)
+            step: state.step, tokens: state.tokens, loss: loss, gradientNorm: norm, learningRate: rate,
+            tokensPerSecond: Double(targets) / duration
+        ).evaluated(isEvaluationDue ? try evaluate() : nil)
         state.history.append(record)
         return record
     }

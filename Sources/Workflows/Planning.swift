@@ -49,6 +49,6 @@ extension RankPlan {
         }
         return try RankPlan(
             layers, choice.policy, modelParameters: model.weights.parameterCount, multiple: choice.multiple,
-            fingerprint: fingerprint, weighting: choice.weighting, calibration: statistics?.record)
+            by: .init(fingerprint: fingerprint, weighting: choice.weighting, calibration: statistics?.record))
     }
 }

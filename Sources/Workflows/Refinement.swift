@@ -47,7 +47,7 @@ public struct Refinement: Sendable {
             ? [TokenCorpus(name: "calibration", ids: sequences.flatMap { $0 })]
             : sequences.map { TokenCorpus(name: "calibration", ids: Array($0)) }
         let data = try TrainingData(
-            corpora, sequenceLength: length - 1, packing: isContinuous ? .packed : .documents, separator: nil,
+            corpora, .init(sequenceLength: length - 1, packing: isContinuous ? .packed : .documents, separator: nil),
             evaluationFraction: 0, seed: seed,
             vocabularySize: converted.description.vocabularySize)
         let perStep = min(4, data.trainingCount)

@@ -62,8 +62,10 @@ struct Corpus {
                     + "eos_token_id of the configuration; name the end token with --document-end")
         }
         data = try TrainingData(
-            corpora, sequenceLength: settings.sequenceLength, packing: settings.packing,
-            separator: rules.separator, ends: rules.ends, evaluationFraction: settings.evaluationFraction,
+            corpora,
+            .init(
+                sequenceLength: settings.sequenceLength, packing: settings.packing,
+                separator: rules.separator, ends: rules.ends), evaluationFraction: settings.evaluationFraction,
             seed: settings.seed, vocabularySize: description.vocabularySize)
         self.rules = rules
         emptyRows = corpora.reduce(0) { $0 + ($1.paddedRows?.emptyRows ?? 0) }

@@ -14,7 +14,8 @@ import Transformer
         let layers = try LayerEnergies.all(of: model, .fisher, moments)
         let plan = try RankPlan(
             layers, .keep(share: 0.6), modelParameters: model.weights.parameterCount, multiple: 2,
-            fingerprint: moments.record.fingerprint, weighting: .fisher, calibration: moments.record)
+            by: .init(
+                fingerprint: moments.record.fingerprint, weighting: .fisher, calibration: moments.record))
         return (plan, model, layers)
     }
 
@@ -142,7 +143,7 @@ import Transformer
             #expect(throws: LowRankError.self) {
                 try RankPlan(
                     layers, policy, modelParameters: model.weights.parameterCount, multiple: 8,
-                    fingerprint: plan.fingerprint, weighting: .fisher, calibration: nil)
+                    by: .init(fingerprint: plan.fingerprint, weighting: .fisher, calibration: nil))
             }
         }
     }
@@ -153,8 +154,8 @@ import Transformer
         let all = model.weights.parameterCount
         for budget in [all * 3 / 4, all * 9 / 10] {
             let other = try RankPlan(
-                layers, .parameters(budget), modelParameters: all, multiple: 1, fingerprint: plan.fingerprint,
-                weighting: .fisher, calibration: nil)
+                layers, .parameters(budget), modelParameters: all, multiple: 1,
+                by: .init(fingerprint: plan.fingerprint, weighting: .fisher, calibration: nil))
             let recipe = ConversionRecipe()
             let size = all - other.denseParameters + other.parameters
             #expect(size <= budget && size > budget - 200 && recipe.weighting == .fisher)

@@ -160,8 +160,8 @@ enum TinyModel {
             LayerEnergies(linear, energies: [Double](repeating: 1, count: min(linear.inputs, linear.outputs)))
         }
         return RankPlan(
-            layers, ranks: layers.map { rank($0.linear) }, fingerprint: model.weights.fingerprint,
-            weighting: weighting, policy: [:], calibration: nil)
+            layers, ranks: layers.map { rank($0.linear) }, policy: [:],
+            by: .init(fingerprint: model.weights.fingerprint, weighting: weighting, calibration: nil))
     }
 }
 

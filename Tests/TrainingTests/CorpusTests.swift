@@ -17,7 +17,8 @@ struct CorpusTests {
         evaluation: Double = 0, vocabulary: Int = 100
     ) throws(TrainingError) -> TrainingData {
         try TrainingData(
-            corpora, sequenceLength: length, packing: packing, separator: separator, evaluationFraction: evaluation,
+            corpora, .init(sequenceLength: length, packing: packing, separator: separator),
+            evaluationFraction: evaluation,
             seed: 3, vocabularySize: vocabulary)
     }
 
@@ -178,7 +179,7 @@ struct CorpusTests {
         #expect(corpus.count == 1 << 29)
         // All numbers of 16 bits are ids of this vocabulary: there is nothing to check.
         let data = try TrainingData(
-            [corpus], sequenceLength: 1000, packing: .packed, separator: nil, evaluationFraction: 0.01, seed: 1,
+            [corpus], .init(sequenceLength: 1000, packing: .packed, separator: nil), evaluationFraction: 0.01, seed: 1,
             vocabularySize: 65_536)
         #expect(data.trainingCount + data.evaluationCount == (1 << 29 - 1) / 1000)
         for step in 0..<4 {

@@ -97,8 +97,11 @@ struct LossCurveTests {
         own.memory = memory
         try change(&own)
         let data = try TrainingData(
-            [TokenCorpus(name: "ids", ids: curve.ids)], sequenceLength: own.sequenceLength, packing: .packed,
-            separator: nil, evaluationFraction: 0, seed: own.seed, vocabularySize: masters.description.vocabularySize)
+            [TokenCorpus(name: "ids", ids: curve.ids)],
+            .init(
+                sequenceLength: own.sequenceLength, packing: .packed,
+                separator: nil), evaluationFraction: 0, seed: own.seed,
+            vocabularySize: masters.description.vocabularySize)
         return try Trainer(masters: masters, data: data, settings: own)
     }
 }

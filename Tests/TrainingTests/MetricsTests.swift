@@ -66,8 +66,9 @@ struct MetricsTests {
         ]
         for (index, value) in values.enumerated() {
             let record = StepRecord(
-                step: index + 1, tokens: index, loss: value, evaluationLoss: -value, gradientNorm: value * 0.7,
-                learningRate: value.nextDown, tokensPerSecond: 1 / value)
+                step: index + 1, tokens: index, loss: value, gradientNorm: value * 0.7, learningRate: value.nextDown,
+                tokensPerSecond: 1 / value
+            ).evaluated(-value)
             records.append(record)
             try log.append(record)
         }

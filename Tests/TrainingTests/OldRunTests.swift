@@ -51,8 +51,9 @@ struct OldRunTests {
             step: 1, tokens: 66, loss: 3.434229235234933, gradientNorm: 0.6082112857324358, learningRate: 0.005,
             tokensPerSecond: 4038.6669315991985),
         StepRecord(
-            step: 2, tokens: 132, loss: 3.382168464269552, evaluationLoss: 3.3504834225909277,
-            gradientNorm: 1.3250600672363524, learningRate: 0.01, tokensPerSecond: 41895.29223596598),
+            step: 2, tokens: 132, loss: 3.382168464269552, gradientNorm: 1.3250600672363524, learningRate: 0.01,
+            tokensPerSecond: 41895.29223596598
+        ).evaluated(3.3504834225909277),
         StepRecord(
             step: 3, tokens: 198, loss: 3.35653153996108, gradientNorm: 3.285764882638032,
             learningRate: 0.008681980515339464, tokensPerSecond: 13672.157005968407),
@@ -69,11 +70,10 @@ struct OldRunTests {
             written.map { "\($0.key) \($0.value.text())" },
             state.settings.members.prefix(written.count).map { "\($0.key) \($0.value.text())" })
         #expect(state.settings.members.dropFirst(written.count).first?.key == "data_kind")
-        expectIdentical(
-            state,
-            TrainingState(
-                step: 3, tokens: 198, cursor: 18, seed: 8, optimizerSteps: 3, settings: state.settings,
-                history: Self.history))
+        var expected = TrainingState(seed: 8, settings: state.settings)
+        (expected.step, expected.tokens, expected.cursor, expected.optimizerSteps) = (3, 198, 18, 3)
+        expected.history = Self.history
+        expectIdentical(state, expected)
     }
 
     @Test("It goes on as the older version went on")
@@ -81,7 +81,7 @@ struct OldRunTests {
         let (source, state) = try RunFile.read(path: Self.path)
         let settings = try Self.settings()
         let data = try TrainingData(
-            [TokenCorpus(name: "ids", ids: Self.ids)], sequenceLength: 11, packing: .packed, separator: nil,
+            [TokenCorpus(name: "ids", ids: Self.ids)], .init(sequenceLength: 11, packing: .packed, separator: nil),
             evaluationFraction: 0.15, seed: 8, vocabularySize: 31)
         let trainer = try Trainer(
             resuming: source, ModelDescription(of: source), data: data, settings: settings, state: state)

@@ -70,8 +70,8 @@ struct RunFileTests {
     func recordsCompare() {
         func record(_ loss: Double, _ evaluation: Double? = nil) -> StepRecord {
             StepRecord(
-                step: 1, tokens: 2, loss: loss, evaluationLoss: evaluation, gradientNorm: 3, learningRate: 4,
-                tokensPerSecond: 5)
+                step: 1, tokens: 2, loss: loss, gradientNorm: 3, learningRate: 4, tokensPerSecond: 5
+            ).evaluated(evaluation)
         }
         #expect(record(.nan) == record(.nan))
         #expect(record(1) != record(1.0.nextUp) && record(0) != record(-0.0))

@@ -31,10 +31,13 @@ struct SampleRun {
         optimizer = OptimizerState(
             firstMoment: Self.tensors(description, seed: seed * 1000 + 300),
             secondMoment: Self.tensors(description, seed: seed * 1000 + 600), step: 4)
-        state = TrainingState(
-            step: 5, tokens: 5 * 1023, cursor: 41, seed: .max - 3, skippedSteps: 1, optimizerSteps: 4,
-            settings: ["learning_rate": 3e-4, "batch": 8, "schedule": ["warmup": 7, "name": "kosinusförmig"]],
-            history: Self.history(steps: 5))
+        var state = TrainingState(
+            seed: .max - 3,
+            settings: ["learning_rate": 3e-4, "batch": 8, "schedule": ["warmup": 7, "name": "kosinusförmig"]])
+        (state.step, state.tokens, state.cursor) = (5, 5 * 1023, 41)
+        (state.skippedSteps, state.optimizerSteps) = (1, 4)
+        state.history = Self.history(steps: 5)
+        self.state = state
     }
 
     private static func tensors(_ description: ModelDescription, seed: UInt64) -> ModelWeights {
@@ -59,8 +62,9 @@ struct SampleRun {
             history.append(
                 StepRecord(
                     step: step, tokens: 1023 * step, loss: isSkipped ? .nan : 10 / Double(step),
-                    evaluationLoss: evaluation, gradientNorm: isSkipped ? .infinity : 0.1,
-                    learningRate: 1e-7 * Double(step), tokensPerSecond: 1e5 / 3))
+                    gradientNorm: isSkipped ? .infinity : 0.1, learningRate: 1e-7 * Double(step),
+                    tokensPerSecond: 1e5 / 3
+                ).evaluated(evaluation))
         }
         return history
     }

@@ -19,7 +19,8 @@ struct TextRulesDataTests {
         vocabulary: Int = vocabulary
     ) throws -> TrainingData {
         try TrainingData(
-            corpora, sequenceLength: length, packing: packing, separator: separator, ends: ends, evaluationFraction: 0,
+            corpora, .init(sequenceLength: length, packing: packing, separator: separator, ends: ends),
+            evaluationFraction: 0,
             seed: 1, vocabularySize: vocabulary)
     }
 

@@ -36,8 +36,10 @@ struct TrainerSample {
         settings.seed = 8
         settings.skipLimit = 3
         data = try TrainingData(
-            [TokenCorpus(name: "ids", ids: Self.ids(20 * 11 + 1))], sequenceLength: 11, packing: .packed,
-            separator: nil, evaluationFraction: evaluationFraction, seed: settings.seed,
+            [TokenCorpus(name: "ids", ids: Self.ids(20 * 11 + 1))],
+            .init(
+                sequenceLength: 11, packing: .packed,
+                separator: nil), evaluationFraction: evaluationFraction, seed: settings.seed,
             vocabularySize: Self.vocabulary)
     }
 

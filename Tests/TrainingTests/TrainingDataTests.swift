@@ -14,7 +14,8 @@ struct TrainingDataTests {
         evaluation: Double = 0, seed: UInt64 = 1, vocabulary: Int = vocabulary
     ) throws -> TrainingData {
         try TrainingData(
-            corpora, sequenceLength: length, packing: packing, separator: separator, evaluationFraction: evaluation,
+            corpora, .init(sequenceLength: length, packing: packing, separator: separator),
+            evaluationFraction: evaluation,
             seed: seed, vocabularySize: vocabulary)
     }
 

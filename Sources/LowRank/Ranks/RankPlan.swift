@@ -36,17 +36,29 @@ public struct RankPlan: Sendable, Equatable {
     public var denseParameters: Int
     public var parameters: Int
 
+    /// What the energies that a plan is made by come from.
+    public struct Basis: Sendable {
+        /// `ModelWeights.fingerprint` of the model.
+        public var fingerprint: String
+        public var weighting: Weighting
+        /// nil where no text was looked at.
+        public var calibration: CalibrationRecord?
+
+        public init(fingerprint: String, weighting: Weighting, calibration: CalibrationRecord?) {
+            self.fingerprint = fingerprint
+            self.weighting = weighting
+            self.calibration = calibration
+        }
+    }
+
     /// A plan with these ranks for layers of these energies.
-    public init(
-        _ layers: [LayerEnergies], ranks: RankAllocation.Ranks, fingerprint: String, weighting: Weighting,
-        policy: JSONObject, calibration: CalibrationRecord?
-    ) {
-        self.fingerprint = fingerprint
-        self.weighting = weighting
+    public init(_ layers: [LayerEnergies], ranks: RankAllocation.Ranks, policy: JSONObject, by basis: Basis) {
+        fingerprint = basis.fingerprint
+        weighting = basis.weighting
+        calibration = basis.calibration
         self.policy = policy
-        self.calibration = calibration
         entries = zip(layers, ranks).map { layer, rank in
-            Entry(layer, rank: rank, weighting)
+            Entry(layer, rank: rank, basis.weighting)
         }
         (denseParameters, parameters) = Self.parameters(layers.map(\.linear), ranks)
     }
@@ -110,7 +122,7 @@ extension RankPlan.Entry {
 extension RankPlan {
     static let record = JSONRecord(
         blank: RankPlan(
-            [], ranks: [], fingerprint: "", weighting: .fisher, policy: [:], calibration: nil),
+            [], ranks: [], policy: [:], by: .init(fingerprint: "", weighting: .fisher, calibration: nil)),
         [
             .format("cola-rank-plan"), .version(1), .required("fingerprint", \.fingerprint, .text),
             .required("weighting", \.weighting, .choice), .defaulted("policy", \.policy, .object),

@@ -31,8 +31,7 @@ extension RankPlan {
     ///   - multiple: ranks are multiples of it, except those of the uniform policy.
     /// - Throws: `LowRankError.setting` for a rank that makes no layer smaller, and for a budget that no ranks meet.
     public init(
-        _ layers: [LayerEnergies], _ policy: RankPolicy, modelParameters: Int, multiple: Int, fingerprint: String,
-        weighting: Weighting, calibration: CalibrationRecord?
+        _ layers: [LayerEnergies], _ policy: RankPolicy, modelParameters: Int, multiple: Int, by basis: Basis
     ) throws(LowRankError) {
         let dense = layers.reduce(0) { $0 + $1.linear.denseParameters }
         func budget(_ parameters: Int, _ name: String, _ found: String) throws(LowRankError) -> RankAllocation.Ranks {
@@ -64,8 +63,6 @@ extension RankPlan {
         }
         var record = policy.json
         record["multiple"] = .integer(multiple)
-        self.init(
-            layers, ranks: ranks, fingerprint: fingerprint, weighting: weighting, policy: record,
-            calibration: calibration)
+        self.init(layers, ranks: ranks, policy: record, by: basis)
     }
 }

@@ -30,17 +30,32 @@ public final class TrainingData: Sendable {
     /// The longest sequence that can be asked for.
     public static let longestSequence = 1 << 24
 
+    /// How texts become sequences.
+    public struct Cutting: Sendable {
+        /// T, inputs of a sequence.
+        public var sequenceLength: Int
+        /// `packed`: window k has the tokens kT to kT + T of all texts one after the other. `documents`: one sequence per row
+        /// of a two-dimensional file, or per stretch between separators, in pieces of T inputs if longer.
+        public var packing: Packing
+        /// The id that `packed` puts between two corpora, usually the end of text. `nil`: they are joined as they are.
+        public var separator: UInt32?
+        /// The ids at which `documents` cuts running texts; it leaves them out. None: each corpus is one document. `nil`: the
+        /// separator alone.
+        public var ends: [UInt32]?
+
+        public init(sequenceLength: Int, packing: Packing, separator: UInt32?, ends: [UInt32]? = nil) {
+            self.sequenceLength = sequenceLength
+            self.packing = packing
+            self.separator = separator
+            self.ends = ends
+        }
+    }
+
     /// Checks all ids – one pass over the files, unless their type has no room for other numbers – and lays out the
     /// sequences.
     ///
     /// - Parameters:
-    ///   - sequenceLength: inputs of a sequence, T.
-    ///   - packing: `packed`: window k has the tokens kT to kT + T of all texts one after the other. `documents`: one
-    ///     sequence per row of a two-dimensional file, or per stretch between separators, in pieces of T inputs if longer.
-    ///   - separator: the id that `packed` puts between two corpora, usually the end of text. `nil`: they are joined as
-    ///     they are.
-    ///   - ends: the ids at which `documents` cuts running texts; it leaves them out. None: each corpus is one document.
-    ///     `nil`: the separator alone.
+    ///   - cutting: how.
     ///   - evaluationFraction: part of the sequences to hold out, in 0..<1. The number is rounded, but if the fraction is not
     ///     0 it is at least 1, and one sequence always remains to train on.
     ///   - seed: chooses which are held out, and the order of the others.
@@ -48,9 +63,9 @@ public final class TrainingData: Sendable {
     /// - Throws: `TrainingError.data` for an id beyond the vocabulary, naming its place, and for too few tokens;
     ///   `TrainingError.setting` for a sequence length outside 1...`longestSequence` or a separator beyond the vocabulary.
     public init(
-        _ corpora: [TokenCorpus], sequenceLength: Int, packing: Packing, separator: UInt32?, ends: [UInt32]? = nil,
-        evaluationFraction: Double, seed: UInt64, vocabularySize: Int
+        _ corpora: [TokenCorpus], _ cutting: Cutting, evaluationFraction: Double, seed: UInt64, vocabularySize: Int
     ) throws(TrainingError) {
+        let (sequenceLength, packing, separator) = (cutting.sequenceLength, cutting.packing, cutting.separator)
         precondition(!corpora.isEmpty, "no texts")
         precondition((0..<1).contains(evaluationFraction), "a fraction of \(evaluationFraction)")
         precondition(vocabularySize > 0, "a vocabulary of \(vocabularySize)")
@@ -64,7 +79,7 @@ public final class TrainingData: Sendable {
                 expected: "less than the model's vocabulary size \(vocabularySize)")
         }
         for corpus in corpora { try Self.check(corpus, vocabularySize) }
-        let ends = ends ?? separator.map { [$0] } ?? []
+        let ends = cutting.ends ?? separator.map { [$0] } ?? []
         let index: any SequenceIndex =
             switch packing {
             case .packed: PackedWindows(corpora, length: sequenceLength, separator: separator, ends: ends)

@@ -18,16 +18,21 @@ public struct StepRecord: Sendable, Equatable {
     public private(set) var tokensPerSecond: Double
 
     public init(
-        step: Int, tokens: Int, loss: Double, evaluationLoss: Double? = nil, gradientNorm: Double,
-        learningRate: Double, tokensPerSecond: Double
+        step: Int, tokens: Int, loss: Double, gradientNorm: Double, learningRate: Double, tokensPerSecond: Double
     ) {
         self.step = step
         self.tokens = tokens
         self.loss = loss
-        self.evaluationLoss = evaluationLoss.flatMap { $0.isNaN ? nil : $0 }
         self.gradientNorm = gradientNorm
         self.learningRate = learningRate
         self.tokensPerSecond = tokensPerSecond
+    }
+
+    /// The same with the loss of an evaluation after the step, if one was made and came to a number.
+    public func evaluated(_ loss: Double?) -> StepRecord {
+        var result = self
+        result.evaluationLoss = loss.flatMap { $0.isNaN ? nil : $0 }
+        return result
     }
 
     /// Equal bit for bit: a loss that was no number equals itself.
@@ -99,34 +104,26 @@ extension StepRecord {
 /// stopped.
 public struct TrainingState: Sendable, Equatable {
     /// Steps done.
-    public var step: Int
+    public var step = 0
     /// Tokens learnt from.
-    public var tokens: Int
+    public var tokens = 0
     /// Sequences taken from the data.
-    public var cursor: Int
+    public var cursor = 0
     /// What order of the data and first weights follow from.
     public var seed: UInt64
     /// Steps whose gradients were not finite and changed nothing.
-    public var skippedSteps: Int
+    public var skippedSteps = 0
     /// Steps that AdamW's bias correction counts: all but the skipped ones.
-    public var optimizerSteps: Int
+    public var optimizerSteps = 0
     /// The run's settings, by name. Numbers among them are finite: JSON has no others.
     public var settings: JSONObject
     /// One record for each step that was logged, in their order, up to `step`.
-    public var history: [StepRecord]
+    public var history: [StepRecord] = []
 
-    public init(
-        step: Int = 0, tokens: Int = 0, cursor: Int = 0, seed: UInt64, skippedSteps: Int = 0, optimizerSteps: Int = 0,
-        settings: JSONObject, history: [StepRecord] = []
-    ) {
-        self.step = step
-        self.tokens = tokens
-        self.cursor = cursor
+    /// Before the first step.
+    public init(seed: UInt64, settings: JSONObject) {
         self.seed = seed
-        self.skippedSteps = skippedSteps
-        self.optimizerSteps = optimizerSteps
         self.settings = settings
-        self.history = history
     }
 }
 
