@@ -23,21 +23,16 @@ struct SentencePieceModel {
         var addsSpace = true
         var escapesSpaces = true
         var piecesStartWords = true
-        var root = ProtobufReader(bytes[...])
-        while let field = root.next() {
-            guard case .bytes(let content) = field.value else { continue }
-            var message = ProtobufReader(content)
-            while let inner = message.next() {
-                switch (field.number, inner.number, inner.value) {
-                case (1, 1, .bytes(let piece)): piecesStartWords = piecesStartWords && Self.startsWord(piece)
-                case (2, 3, .integer(let kind)): isBytePair = kind == Self.bytePairEncoding
-                case (2, 24, .integer(let flag)): spacesGoLast = flag != 0
-                case (2, 35, .integer(let flag)): fallsBackToBytes = flag != 0
-                case (3, 2, .bytes(let rules)): hasRules = !rules.isEmpty
-                case (3, 3, .integer(let flag)): addsSpace = flag != 0
-                case (3, 5, .integer(let flag)): escapesSpaces = flag != 0
-                default: break
-                }
+        ProtobufReader.forEachField(of: bytes) { message, field, value in
+            switch (message, field, value) {
+            case (1, 1, .bytes(let piece)): piecesStartWords = piecesStartWords && Self.startsWord(piece)
+            case (2, 3, .integer(let kind)): isBytePair = kind == Self.bytePairEncoding
+            case (2, 24, .integer(let flag)): spacesGoLast = flag != 0
+            case (2, 35, .integer(let flag)): fallsBackToBytes = flag != 0
+            case (3, 2, .bytes(let rules)): hasRules = !rules.isEmpty
+            case (3, 3, .integer(let flag)): addsSpace = flag != 0
+            case (3, 5, .integer(let flag)): escapesSpaces = flag != 0
+            default: break
             }
         }
         splitsAtSpaces =

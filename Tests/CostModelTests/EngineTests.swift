@@ -13,7 +13,7 @@ struct CostModelEngineTests {
     private func bytes(_ workspace: TrainingWorkspace) -> (kept: Int, shared: Int) {
         var columns: [UnsafeMutablePointer<Float>: [Int]] = [:]
         for trace in workspace.traces {
-            for view in BlockBuffer.all.map({ trace[$0] }) where view.columns > 0 {
+            for view in BlockBuffer.allCases.map({ trace[$0] }) where view.columns > 0 {
                 columns[view.pointer, default: []].append(view.columns)
             }
         }

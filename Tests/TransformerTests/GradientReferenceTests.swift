@@ -60,15 +60,24 @@ struct GradientReferenceTests {
     }
 
     private func gradients(_ model: LanguageModel, _ reference: Reference, _ mode: MemoryMode) -> [String: [Double]] {
-        let (batch, targets) = (reference.batch, reference.targets)
-        let gradients = ModelWeights(like: model.weights, precision: .f32)
-        let workspace = TrainingWorkspace(
-            model, mode: mode, maximumTokens: batch.count, longestSequence: batch.longest)
-        let scale = 1 / Double(targets.count { $0 != nil })
-        let sum = model.lossAndGradients(
-            of: batch, targets: targets, scale: scale, in: workspace, ModelGradients(into: gradients))
-        expectClose([sum * scale], [reference.loss], within: 1e-5, "loss")
+        let (loss, gradients) = model.meanLossAndGradients(of: reference.batch, reference.targets, mode)
+        expectClose([loss], [reference.loss], within: 1e-5, "loss")
         return Dictionary(uniqueKeysWithValues: gradients.elements.map { ($0.name, $0.values) })
+    }
+}
+
+extension LanguageModel {
+    /// The mean loss of the tokens that have a target, and its gradients.
+    func meanLossAndGradients(
+        of batch: TokenBatch, _ targets: [UInt32?], _ mode: MemoryMode
+    ) -> (loss: Double, gradients: ModelWeights) {
+        let gradients = ModelWeights(like: weights, precision: .f32)
+        let workspace = TrainingWorkspace(
+            self, mode: mode, maximumTokens: batch.count, longestSequence: batch.longest)
+        let scale = 1 / Double(targets.count { $0 != nil })
+        let sum = lossAndGradients(
+            of: batch, targets: targets, scale: scale, in: workspace, ModelGradients(into: gradients))
+        return (sum * scale, gradients)
     }
 }
 

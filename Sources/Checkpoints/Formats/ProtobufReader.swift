@@ -10,6 +10,17 @@ package struct ProtobufReader {
 
     package init(_ bytes: ArraySlice<UInt8>) { rest = bytes }
 
+    /// Calls `body` for each field of the messages that a message consists of, with the number of the message around it, as
+    /// far as they are intact.
+    package static func forEachField(of bytes: [UInt8], _ body: (_ message: UInt64, _ field: UInt64, Value) -> Void) {
+        var root = ProtobufReader(bytes[...])
+        while let field = root.next() {
+            guard case .bytes(let content) = field.value else { continue }
+            var message = ProtobufReader(content)
+            while let inner = message.next() { body(field.number, inner.number, inner.value) }
+        }
+    }
+
     /// The next field, or `nil` at the end and where the message is damaged.
     package mutating func next() -> (number: UInt64, value: Value)? {
         guard let key = integer() else { return nil }

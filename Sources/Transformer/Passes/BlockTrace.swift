@@ -4,7 +4,7 @@ import Tensors
 ///
 /// Letters: N tokens of a batch, C hidden size, F width of the feed-forward network, H heads, K key/value heads, D head
 /// size, R rank.
-enum BlockBuffer: Hashable {
+enum BlockBuffer: Int, CaseIterable {
     /// The residual stream entering the block, `[N, C]`.
     case input
     /// The norm of it, `[N, C]`.
@@ -29,33 +29,25 @@ enum BlockBuffer: Hashable {
     case product
     /// What leaves down, where a norm follows, `[N, C]`.
     case feedForwardOutput
-    /// z = A·x of the low-rank linear layers that read a stream, side by side, before σ, `[N, Σ R]`.
-    case bottleneck(Stream)
+    /// z = A·x of the low-rank linear layers that read a stream, side by side, before σ, `[N, Σ R]`; see `bottleneck`.
+    case attentionInputBottleneck
+    case attendedBottleneck
+    case feedForwardInputBottleneck
+    case productBottleneck
 
-    static let all: [BlockBuffer] =
-        [
-            .input, .attentionInput, .projected, .heads, .attended, .statistics, .attentionOutput, .middle,
-            .feedForwardInput, .gateUp, .product, .feedForwardOutput,
-        ] + Stream.allCases.map { .bottleneck($0) }
-
-    /// Its place in `all`.
-    fileprivate var index: Int {
-        switch self {
-        case .input: 0
-        case .attentionInput: 1
-        case .projected: 2
-        case .heads: 3
-        case .attended: 4
-        case .statistics: 5
-        case .attentionOutput: 6
-        case .middle: 7
-        case .feedForwardInput: 8
-        case .gateUp: 9
-        case .product: 10
-        case .feedForwardOutput: 11
-        case .bottleneck(let stream): 12 + stream.rawValue
+    /// The bottlenecks of the linear layers that read a stream.
+    static func bottleneck(_ stream: Stream) -> BlockBuffer {
+        switch stream {
+        case .attentionInput: .attentionInputBottleneck
+        case .attended: .attendedBottleneck
+        case .feedForwardInput: .feedForwardInputBottleneck
+        case .product: .productBottleneck
         }
     }
+
+    /// The stream whose linear layers' bottlenecks it holds, if it holds bottlenecks.
+    private var bottleneckStream: Stream? { Stream.allCases.first { Self.bottleneck($0) == self } }
+    var isBottleneck: Bool { bottleneckStream != nil }
 
     /// Columns of the buffer; 0 in a block that has no such thing.
     func columns(in block: BlockDescription, hiddenSize: Int) -> Int {
@@ -72,7 +64,8 @@ enum BlockBuffer: Hashable {
         case .gateUp: return block.linears(reading: .feedForwardInput).reduce(0) { $0 + $1.outputs }
         case .product: return block.feedForward.width
         case .feedForwardOutput: return norms.feedForwardOutput == nil ? 0 : hiddenSize
-        case .bottleneck(let stream): return block.linears(reading: stream).reduce(0) { $0 + ($1.rank ?? 0) }
+        case .attentionInputBottleneck, .attendedBottleneck, .feedForwardInputBottleneck, .productBottleneck:
+            return bottleneckStream.map { block.linears(reading: $0).reduce(0) { $0 + ($1.rank ?? 0) } } ?? 0
         }
     }
 }
@@ -87,15 +80,16 @@ public enum MemoryMode: String, Sendable, CaseIterable, Codable {
     case colaM = "cola-m"
 
     func keeps(_ buffer: BlockBuffer) -> Bool {
-        switch (self, buffer) {
-        case (.plain, _), (_, .input), (.colaM, .middle), (.colaM, .bottleneck): true
-        default: false
+        switch self {
+        case .plain: true
+        case .checkpoint: buffer == .input
+        case .colaM: buffer == .input || buffer == .middle || buffer.isBottleneck
         }
     }
 
     /// Numbers that are kept for each token in a block.
     func keptElements(of block: BlockDescription, hiddenSize: Int) -> Int {
-        BlockBuffer.all.filter(keeps).reduce(0) { $0 + $1.columns(in: block, hiddenSize: hiddenSize) }
+        BlockBuffer.allCases.filter(keeps).reduce(0) { $0 + $1.columns(in: block, hiddenSize: hiddenSize) }
     }
 }
 
@@ -106,12 +100,12 @@ struct BlockTrace {
 
     /// Gets each buffer's memory from `view`, which is told its columns.
     init(_ block: BlockDescription, hiddenSize: Int, view: (BlockBuffer, Int) -> MatrixView<Float>) {
-        views = BlockBuffer.all.map { view($0, $0.columns(in: block, hiddenSize: hiddenSize)) }
+        views = BlockBuffer.allCases.map { view($0, $0.columns(in: block, hiddenSize: hiddenSize)) }
     }
 
     subscript(buffer: BlockBuffer) -> MatrixView<Float> {
-        get { views[buffer.index] }
-        set { views[buffer.index] = newValue }
+        get { views[buffer.rawValue] }
+        set { views[buffer.rawValue] = newValue }
     }
 
     /// The first rows of all buffers.

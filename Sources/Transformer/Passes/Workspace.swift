@@ -60,7 +60,7 @@ struct SharedBuffers {
     init(_ description: ModelDescription, rows: Int, includes: (BlockBuffer) -> Bool) {
         self.rows = rows
         var matrices: [BlockBuffer: Matrix] = [:]
-        for buffer in BlockBuffer.all where includes(buffer) {
+        for buffer in BlockBuffer.allCases where includes(buffer) {
             let columns = description.largest { buffer.columns(in: $0, hiddenSize: description.hiddenSize) }
             if columns > 0 { matrices[buffer] = Matrix(uninitialized: [rows, columns]) }
         }
