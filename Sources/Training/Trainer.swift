@@ -252,7 +252,7 @@ public final class Trainer {
         [
             ("weights", masters.bytes + (settings.precision == .bf16 ? model.weights.bytes : 0)),
             ("gradients", gradients.bytes),
-            ("moments", optimizer.state.bytes),
+            ("optimizer state", optimizer.state.bytes),
             ("kept activations", workspace.keptBytes), ("scratch", workspace.scratchBytes),
         ] + (teacher.map { [("teacher", $0.bytes)] } ?? [])
     }

@@ -62,7 +62,7 @@ struct TrainingBenchmark {
     private var bytes: JSONObject {
         JSONObject([
             ("weights", .integer(measurement.weightBytes)), ("gradients", .integer(measurement.gradients.bytes)),
-            ("moments", .integer(measurement.optimizerBytes)),
+            ("optimizer_state", .integer(measurement.optimizerBytes)),
             ("kept_activations", .integer(measurement.workspace.keptBytes)),
             ("scratch", .integer(measurement.workspace.scratchBytes)),
         ])

@@ -110,8 +110,8 @@ struct TrainFigureTests {
         let parameters = try #require(result["parameters"]?.intValue)
         let isRounded = result["precision"]?.stringValue == "bf16"
         let bytes = try #require(result["bytes"]?.objectValue)
-        #expect(bytes.members.map(\.key) == ["weights", "gradients", "moments", "kept_activations", "scratch"])
-        #expect(bytes["gradients"]?.intValue == 4 * parameters && bytes["moments"]?.intValue == 8 * parameters)
+        #expect(bytes.members.map(\.key) == ["weights", "gradients", "optimizer_state", "kept_activations", "scratch"])
+        #expect(bytes["gradients"]?.intValue == 4 * parameters && bytes["optimizer_state"]?.intValue == 8 * parameters)
         // The rounded copy keeps its vectors in single precision.
         let weights = try #require(bytes["weights"]?.intValue)
         #expect(isRounded ? (6 * parameters..<7 * parameters).contains(weights) : weights == 4 * parameters)

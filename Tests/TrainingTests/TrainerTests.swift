@@ -106,7 +106,8 @@ struct TrainerTests {
         #expect(abs(before - log(61)) < 0.05 && abs(records[0].loss - log(61)) < 0.05)
         #expect(records[39].loss < records[0].loss - 0.5)
         #expect(try #require(records[39].evaluationLoss) < before - 0.2)
-        #expect(trainer.bytes.map(\.purpose) == ["weights", "gradients", "moments", "kept activations", "scratch"])
+        #expect(
+            trainer.bytes.map(\.purpose) == ["weights", "gradients", "optimizer state", "kept activations", "scratch"])
         let count = trainer.masters.parameterCount
         #expect(trainer.bytes[1].bytes == 4 * count && trainer.bytes[2].bytes == 8 * count)
     }

@@ -40,8 +40,8 @@ import Transformer
         try moments.add(sequences)
         let plan = try RankPlan(
             LayerEnergies.all(of: tiny.model, .fisher, moments), .uniform(rank: 4),
-            modelParameters: tiny.model.weights.parameterCount, multiple: 1, fingerprint: fingerprint,
-            weighting: .fisher, calibration: moments.record)
+            modelParameters: tiny.model.weights.parameterCount, multiple: 1,
+            by: .init(fingerprint: fingerprint, weighting: .fisher, calibration: moments.record))
         let converted = try Conversion(tiny.model, plan: plan, recipe: settings().recipe, statistics: moments)
             .run(tokens: TokenBatch(sequences)).model
         #expect(outcome.model.weights.fingerprint == converted.weights.fingerprint)
